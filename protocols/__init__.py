@@ -1,0 +1,1 @@
+"""Everything at the edge: bytes to operations and back."""
