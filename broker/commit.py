@@ -1,0 +1,90 @@
+"""Group commit: operations of one turn of the event loop share a transaction, and every answer waits for it.
+
+The rule: nothing is told to a client before the transaction it saw or made is committed (and, with sync=full, on
+disk). The group closes when the loop has handed over all it had read: nobody waits for company, yet under load one
+fsync serves many. An fsync on the loop costs less here than two thread hops would.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from broker.errors import BrokerFailure
+
+
+class Transactions(Protocol):
+    def begin(self) -> None: ...
+
+    def commit(self) -> None: ...
+
+    def rollback(self) -> None: ...
+
+    def failure(self, error: Exception) -> BrokerFailure | None: ...
+
+
+log = logging.getLogger("sidebus.commit")
+
+Answer = Callable[[BrokerFailure | None], None]
+
+
+class GroupCommit:
+    """One transaction at a time. `soon` runs a function once the work at hand is through."""
+
+    def __init__(self, store: Transactions, soon: Callable[[Callable[[], None]], object]) -> None:
+        self._store = store
+        self._soon = soon
+        self._open = False
+        self._answers: list[Answer] = []
+        self.before_commit: list[Callable[[], None]] = []
+        self.after_rollback: list[Callable[[], None]] = []
+
+    def enter(self) -> None:
+        """Makes sure that a transaction is open. Each operation that reads or writes the store begins so."""
+        if not self._open:
+            self._store.begin()
+            self._open = True
+            self._soon(self.flush)
+
+    def then(self, answer: Answer) -> None:
+        """Calls `answer` once all that has happened so far is committed: at once if nothing is open."""
+        if self._open:
+            self._answers.append(answer)
+        else:
+            answer(None)
+
+    def abort(self, failure: BrokerFailure) -> None:
+        """Something of ours broke inside the group: none of it happened, and all who took part are told."""
+        if self._open:
+            self._open = False
+            self._store.rollback()
+        for reload in self.after_rollback:
+            reload()
+        self._let_go(failure)
+
+    def flush(self) -> None:
+        """Commits what is open and lets the answers go."""
+        if not self._open:
+            return
+        try:
+            for prepare in self.before_commit:
+                prepare()
+            self._store.commit()
+        except Exception as error:
+            failure = self._store.failure(error)
+            if failure is None:
+                log.exception("an operation failed while its group was committed")
+                failure = BrokerFailure("Sidebus failed while committing; its log has the details.")
+            self.abort(failure)
+            return
+        self._open = False
+        self._let_go(None)
+
+    def _let_go(self, failure: BrokerFailure | None) -> None:
+        answers, self._answers = self._answers, []
+        for answer in answers:
+            try:
+                answer(failure)
+            except Exception:  # one client's answer must not cost the others theirs
+                log.exception("an answer could not be given")

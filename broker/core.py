@@ -1,0 +1,46 @@
+"""The broker: one store, one clock, one source of chance, and the services on them."""
+
+from __future__ import annotations
+
+from broker.clock import Clock
+from broker.commit import GroupCommit
+from broker.entropy import Entropy
+from broker.errors import BrokerFailure
+from broker.limits import RELAXED, Limits
+from broker.queues import Messaging, Queues
+from broker.store.port import Store
+
+
+class Broker:
+    """All services of one process.
+
+    Operations are plain calls, each atomic; `commit.then` says when what has happened is safe to tell. Whoever runs
+    the broker runs the clock.
+    """
+
+    def __init__(self, store: Store, clock: Clock, entropy: Entropy | None = None, limits: Limits = RELAXED) -> None:
+        self.store = store
+        self.clock = clock
+        self.entropy = entropy or Entropy()
+        self.limits = limits
+        self.commit = GroupCommit(store, clock.soon)
+        self.queues = Queues(store.queues, clock, self.commit, self.entropy, limits)
+        self.messaging = Messaging(self.queues.flow, self.entropy, limits)
+        self.commit.enter()
+        self.queues.load()
+
+    def failed(self, error: Exception) -> BrokerFailure:
+        """An operation broke in a way that is not the caller's doing: its group has not happened."""
+        failure = self.store.failure(error) or BrokerFailure(f"Sidebus failed ({type(error).__name__}): see its log.")
+        self.commit.abort(failure)
+        return failure
+
+    def reset(self, account: str | None = None) -> None:
+        """Empties the broker, or one account."""
+        self.queues.reset(account)
+
+    def close(self) -> None:
+        """Ends what waits, commits what is open, closes the store."""
+        self.queues.close()
+        self.commit.flush()
+        self.store.close()

@@ -1,0 +1,118 @@
+"""Every way an operation can be refused, once, under AWS's own name.
+
+The class name is the error's name in AWS's model where it has one. HTTP statuses and wire codes belong to
+`protocols`. An operation that raises one of these has changed nothing.
+"""
+
+from __future__ import annotations
+
+
+class DomainError(Exception):
+    """A refusal that the caller is told about. `message` is AWS's text."""
+
+    default = ""
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message if message is not None else self.default
+        super().__init__(self.message)
+
+
+class BrokerFailure(Exception):
+    """Ours, not the caller's: the disk is full, the file is damaged. The message says what to do."""
+
+
+# Common to all services -------------------------------------------------------------------------
+
+
+class MissingParameter(DomainError):
+    pass
+
+
+class InvalidParameterValue(DomainError):
+    pass
+
+
+class AccessDenied(DomainError):
+    pass
+
+
+class Throttled(DomainError):
+    default = "Rate exceeded"
+
+
+# SQS --------------------------------------------------------------------------------------------
+
+
+class QueueDoesNotExist(DomainError):
+    default = "The specified queue does not exist."
+
+
+class QueueNameExists(DomainError):
+    pass
+
+
+class QueueDeletedRecently(DomainError):
+    default = "You must wait 60 seconds after deleting a queue before you can create another with the same name."
+
+
+class PurgeQueueInProgress(DomainError):
+    pass
+
+
+class InvalidAttributeName(DomainError):
+    pass
+
+
+class InvalidAttributeValue(DomainError):
+    pass
+
+
+class InvalidMessageContents(DomainError):
+    pass
+
+
+class ReceiptHandleIsInvalid(DomainError):
+    pass
+
+
+class MessageNotInflight(DomainError):
+    default = "The message referred to is not in flight."
+
+
+class OverLimit(DomainError):
+    pass
+
+
+class EmptyBatchRequest(DomainError):
+    pass
+
+
+class TooManyEntriesInBatchRequest(DomainError):
+    pass
+
+
+class BatchEntryIdsNotDistinct(DomainError):
+    pass
+
+
+class InvalidBatchEntryId(DomainError):
+    default = (
+        "A batch entry id can only contain alphanumeric characters, hyphens and underscores. "
+        "It can be at most 80 letters long."
+    )
+
+
+class BatchRequestTooLong(DomainError):
+    pass
+
+
+class ResourceNotFoundException(DomainError):
+    pass
+
+
+class UnsupportedOperation(DomainError):
+    pass
+
+
+class InvalidAddress(DomainError):
+    default = "The specified ID is invalid."

@@ -1,0 +1,228 @@
+"""Messages in and out of queues: the one place where rows, counters, groups, timers and waiters are kept in step.
+
+Every method runs inside the group commit. What must be done once for the whole group (counters, waiting receivers)
+is noted in sets and done in `before_commit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broker.clock import Clock
+from broker.commit import GroupCommit
+from broker.names import World
+from broker.queues import dead_letters, fifo, standard
+from broker.queues.queue import Queue
+from broker.store.port import NewMessage, QueueStore, StoredMessage
+
+SWEEP_ROWS = 500  # a step of a long sweep: some 2 ms
+
+
+class Flow:
+    """All queues of a broker, and the movement of messages through them."""
+
+    def __init__(self, store: QueueStore, clock: Clock, commit: GroupCommit) -> None:
+        self.store = store
+        self.clock = clock
+        self.commit = commit
+        self.queues: dict[tuple[World, str], Queue] = {}
+        self.by_arn: dict[str, Queue] = {}
+        self._counted: set[Queue] = set()
+        self._touched: dict[Queue, None] = {}
+        self._sweeping = False
+        self._forgetting = False
+        commit.before_commit.append(self._before_commit)
+
+    # definitions
+
+    def add(self, queue: Queue) -> None:
+        self.queues[queue.world, queue.name] = queue
+        self.by_arn[queue.arn] = queue
+
+    def remove(self, queue: Queue) -> None:
+        del self.queues[queue.world, queue.name]
+        del self.by_arn[queue.arn]
+        self._counted.discard(queue)
+        self._touched.pop(queue, None)
+        for timer in (queue.wake, queue.expiry):
+            if timer is not None:
+                timer.cancel()
+
+    # messages
+
+    def insert(self, queue: Queue, messages: Sequence[NewMessage]) -> None:
+        self.store.insert(messages)
+        queue.message_count += len(messages)
+        self._counted.add(queue)
+        if queue.fifo:
+            self.store.add_groups((m.shelf_no, m.group_id or "", m.visible_ms, m.id) for m in messages)
+        elif not queue.fair and any(m.group_id is not None for m in messages):
+            queue.fair = True
+            self.store.put_queue(queue.record())
+        if queue.waiters:
+            self._touched[queue] = None
+        if queue.expiry is None:
+            self._appoint_expiry(queue, min(m.sent_ms for m in messages))
+
+    def receive(self, queue: Queue, limit: int, now_ms: int, visible_ms: int) -> list[StoredMessage]:
+        """Up to `limit` messages, hidden until `visible_ms`. Dead letters move and expired ones go on the way."""
+        if queue.message_count == 0:
+            return []
+        receive = fifo.receive if queue.fifo else standard.receive
+        messages = receive(self, queue, limit, now_ms, visible_ms)
+        queue.in_flight_bound += len(messages)
+        return messages
+
+    def sift(self, queue: Queue, received: list[StoredMessage], now_ms: int) -> list[StoredMessage]:
+        """Those of the received messages that may be handed out."""
+        settings = queue.settings
+        oldest_ms = now_ms - settings.retention_ms
+        redrive = settings.redrive
+        target = None if redrive is None else self.by_arn.get(redrive.dead_letter_target_arn)
+        limit = 1 << 62 if redrive is None or target is None else redrive.max_receive_count
+        good = [m for m in received if m.receive_count <= limit and m.sent_ms > oldest_ms]
+        if len(good) != len(received):
+            expired = [m.id for m in received if m.sent_ms <= oldest_ms]
+            self.delete(queue, expired or [])
+            dead = [m for m in received if m.receive_count > limit and m.sent_ms > oldest_ms]
+            if dead and target is not None:
+                dead_letters.move(self, queue, target, dead, now_ms)
+        return good
+
+    def delete(self, queue: Queue, ids: Sequence[int]) -> None:
+        """Takes messages away, whatever their state."""
+        if not ids:
+            return
+        groups = self.store.delete_ids(ids)
+        queue.message_count -= len(groups)
+        queue.in_flight_bound -= len(groups)
+        self._counted.add(queue)
+        if queue.fifo:
+            for group_id in set(groups):
+                fifo.regroup(self, queue, group_id or "")
+
+    def delete_received(self, queue: Queue, id: int, receive_count: int) -> bool:
+        """Takes a message away if that was its last receive."""
+        if not self.store.delete(id, receive_count):
+            return False
+        queue.message_count -= 1
+        queue.in_flight_bound -= 1
+        self._counted.add(queue)
+        return True
+
+    def empty(self, queue: Queue) -> None:
+        """Takes all messages away at once; the rows go later."""
+        self.store.discard_shelf(queue.shelf_no)
+        queue.shelf_no = self.store.next_no()
+        queue.message_count = queue.in_flight_bound = 0
+        self._counted.discard(queue)
+        self.store.put_queue(queue.record())
+        self.sweep_soon()
+
+    def touch(self, queue: Queue) -> None:
+        """Something may have become receivable."""
+        if queue.waiters:
+            self._touched[queue] = None
+
+    # once a group
+
+    def _before_commit(self) -> None:
+        while self._touched:  # a dead-letter move may touch another queue
+            queue = next(iter(self._touched))
+            del self._touched[queue]
+            self._serve(queue)
+        if self._counted:
+            self.store.save_counters([(q.message_count, q.last_sequence, q.queue_no) for q in self._counted])
+            self._counted.clear()
+
+    def _serve(self, queue: Queue) -> None:
+        for waiter in list(queue.waiters):
+            messages = waiter.take()
+            if not messages:
+                break
+            waiter.finish(messages)
+        self.appoint_wake(queue)
+
+    def appoint_wake(self, queue: Queue) -> None:
+        """Makes the appointment for the next message that those who wait could get."""
+        if not queue.waiters:
+            return
+        now_ms = self.clock.now_ms()
+        next_ms = (self.store.next_group_ms if queue.fifo else self.store.next_visible_ms)(queue.shelf_no, now_ms)
+        if queue.wake is not None:
+            if queue.wake.when_ms == next_ms:
+                return
+            queue.wake.cancel()
+            queue.wake = None
+        if next_ms is not None:
+            queue.wake = self.clock.call_at(next_ms, lambda: self._wake(queue))
+
+    def _wake(self, queue: Queue) -> None:
+        queue.wake = None
+        self.commit.enter()
+        self.touch(queue)
+
+    # sweeps, each in steps of its own transaction
+
+    def _appoint_expiry(self, queue: Queue, oldest_sent_ms: int) -> None:
+        due_ms = oldest_sent_ms + queue.settings.retention_ms
+        queue.expiry = self.clock.call_at(due_ms, lambda: self.expire(queue))
+
+    def expire(self, queue: Queue) -> None:
+        """Deletes what is past its retention, then makes the next appointment."""
+        if queue.expiry is not None:
+            queue.expiry.cancel()
+            queue.expiry = None
+        if self.by_arn.get(queue.arn) is not queue:
+            return
+        self.commit.enter()
+        before_ms = self.clock.now_ms() - queue.settings.retention_ms + 1
+        ids = self.store.ids_sent_before(queue.shelf_no, before_ms, SWEEP_ROWS)
+        self.delete(queue, ids)
+        if len(ids) == SWEEP_ROWS:
+            self.clock.soon(lambda: self.expire(queue))
+        elif (oldest_ms := self.store.oldest_sent_ms(queue.shelf_no)) is not None:
+            self._appoint_expiry(queue, oldest_ms)
+
+    def purge_step(self, queue: Queue) -> None:
+        """Deletes some of what PurgeQueue was called for, where that is not done at once."""
+        if queue.purge_sequence is None or self.by_arn.get(queue.arn) is not queue:
+            return
+        self.commit.enter()
+        ids = self.store.ids_through(queue.shelf_no, queue.purge_sequence, SWEEP_ROWS)
+        self.delete(queue, ids)
+        if len(ids) == SWEEP_ROWS:
+            self.clock.soon(lambda: self.purge_step(queue))
+        else:
+            queue.purge_sequence = None
+            self.store.put_queue(queue.record())
+
+    def sweep_soon(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self.clock.soon(self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        self.commit.enter()
+        if self.store.sweep_shelves(SWEEP_ROWS):
+            self.sweep_soon()
+
+    def forget_later(self) -> None:
+        """Makes the appointment for dropping deduplication ids whose five minutes are over."""
+        if self._forgetting:
+            return
+        due_ms = self.store.next_forget_ms()
+        if due_ms is not None:
+            self._forgetting = True
+            # Not more often than once a second: who asks for an expired one is told that it is not there.
+            self.clock.call_at(max(due_ms, self.clock.now_ms() + 1000), self._forget)
+
+    def _forget(self) -> None:
+        self._forgetting = False
+        self.commit.enter()
+        if self.store.forget_expired(self.clock.now_ms(), SWEEP_ROWS) >= SWEEP_ROWS:
+            self._forgetting = True
+            self.clock.soon(self._forget)
+        else:
+            self.forget_later()

@@ -1,0 +1,454 @@
+"""What producers and consumers do: send, receive, delete, change visibility, alone and in batches.
+
+Each operation is one transaction, and refuses before it changes anything. Names and errors are the API reference's.
+What is checked here is what depends on a queue or on AWS's rules of content; that a parameter is there and of its
+type was checked by whoever decoded the request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from broker.entropy import Entropy
+from broker.errors import (
+    BatchEntryIdsNotDistinct,
+    BatchRequestTooLong,
+    DomainError,
+    EmptyBatchRequest,
+    InvalidBatchEntryId,
+    InvalidParameterValue,
+    MessageNotInflight,
+    MissingParameter,
+    OverLimit,
+    ReceiptHandleIsInvalid,
+    Throttled,
+    TooManyEntriesInBatchRequest,
+)
+from broker.limits import (
+    DEDUPLICATION_MS,
+    MAX_BATCH_ENTRIES,
+    MAX_DELAY_S,
+    MAX_MESSAGE_BYTES,
+    MAX_VISIBILITY_TIMEOUT_S,
+    MAX_WAIT_TIME_S,
+    RECEIVE_ATTEMPT_MS,
+    Limits,
+)
+from broker.names import is_queue_name
+from broker.queues import fifo, messages, receipts
+from broker.queues.flow import Flow
+from broker.queues.queue import Queue
+from broker.queues.waiters import Waiter
+from broker.store.port import UNGROUPED, NewMessage, StoredMessage, row_id
+
+_EMPTY: Mapping[str, Any] = {}
+_MAX_UTF8_BYTES = 4
+
+
+class Sending(NamedTuple):
+    """One message as a producer gives it."""
+
+    body: str
+    delay_s: int | None = None
+    attributes: messages.Attributes = _EMPTY
+    trace_header: str | None = None
+    trace_attributes: messages.Attributes = _EMPTY  # the system attributes, for their digest
+    group_id: str | None = None
+    deduplication_id: str | None = None
+
+
+class Sent(NamedTuple):
+    """What the producer is told."""
+
+    message_id: str
+    md5: str
+    attributes_md5: str | None
+    trace_attributes_md5: str | None
+    sequence_number: str | None
+
+
+class Messaging:
+    """Messages of all queues."""
+
+    def __init__(self, flow: Flow, entropy: Entropy, limits: Limits) -> None:
+        self._flow = flow
+        self._store = flow.store
+        self._clock = flow.clock
+        self._commit = flow.commit
+        self._entropy = entropy
+        self._limits = limits
+
+    # sending
+
+    def send(self, queue: Queue, sending: Sending, sender_id: str) -> Sent:
+        """Raises what SendMessage raises."""
+        self._throttle(queue, "send", [sending.group_id])
+        self._check_sending(queue, sending)
+        return self._accept(queue, [sending], sender_id)[0]
+
+    def send_batch(
+        self, queue: Queue, entries: Sequence[tuple[str, Sending]], sender_id: str
+    ) -> list[Sent | DomainError]:
+        """Each entry's own outcome, in order. Raises what is wrong with the batch as a whole."""
+        self._check_batch("SendMessageBatchRequestEntry", [id for id, _ in entries])
+        total = sum(messages.size_bytes(s.body, _sized(s)) for _, s in entries)
+        if total > MAX_MESSAGE_BYTES:
+            raise BatchRequestTooLong(
+                f"Batch requests cannot be longer than {MAX_MESSAGE_BYTES} bytes. You have sent {total} bytes."
+            )
+        self._throttle(queue, "send", {sending.group_id for _, sending in entries})
+        outcomes: list[Sent | DomainError] = []
+        good: list[Sending] = []
+        refused: dict[int, DomainError] = {}
+        for place, (_, sending) in enumerate(entries):
+            try:
+                self._check_sending(queue, sending)
+                good.append(sending)
+            except DomainError as error:
+                refused[place] = error
+        accepted = iter(self._accept(queue, good, sender_id) if good else [])
+        for place in range(len(entries)):
+            outcomes.append(refused[place] if place in refused else next(accepted))
+        return outcomes
+
+    def _check_sending(self, queue: Queue, sending: Sending) -> None:
+        if not sending.body:
+            raise MissingParameter("The request must contain the parameter MessageBody.")
+        messages.check_body(sending.body)
+        if sending.attributes:
+            messages.check_attributes(sending.attributes)
+        settings = queue.settings
+        # No character takes more than four bytes: most messages need not be measured.
+        if sending.attributes or len(sending.body) * _MAX_UTF8_BYTES > settings.maximum_message_bytes:
+            size = messages.size_bytes(sending.body, sending.attributes)
+            if size > settings.maximum_message_bytes:
+                raise InvalidParameterValue(
+                    "One or more parameters are invalid. "
+                    f"Reason: Message must be shorter than {settings.maximum_message_bytes} bytes."
+                )
+        if sending.delay_s is not None:
+            if not 0 <= sending.delay_s <= MAX_DELAY_S:
+                raise InvalidParameterValue(
+                    f"Value {sending.delay_s} for parameter DelaySeconds is invalid. "
+                    f"Reason: DelaySeconds must be >= 0 and <= {MAX_DELAY_S}."
+                )
+            if queue.fifo and sending.delay_s:
+                raise InvalidParameterValue(
+                    f"Value {sending.delay_s} for parameter DelaySeconds is invalid. "
+                    "Reason: The request include parameter that is not valid for this queue type."
+                )
+        for name, value in (
+            ("MessageGroupId", sending.group_id),
+            ("MessageDeduplicationId", sending.deduplication_id),
+        ):
+            if value is not None and not messages.GROUP_OR_DEDUPLICATION_ID.fullmatch(value):
+                raise InvalidParameterValue(
+                    f"Value {value} for parameter {name} is invalid. Reason: {name} can only include alphanumeric "
+                    "and punctuation characters. 1 to 128 in length."
+                )
+        if not queue.fifo:
+            if sending.deduplication_id is not None:
+                raise InvalidParameterValue(
+                    f"Value {sending.deduplication_id} for parameter MessageDeduplicationId is invalid. "
+                    "Reason: The request include parameter that is not valid for this queue type."
+                )
+        elif sending.group_id is None:
+            raise MissingParameter("The request must contain the parameter MessageGroupId.")
+        elif sending.deduplication_id is None and not settings.content_based_deduplication:
+            raise InvalidParameterValue(
+                "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided "
+                "explicitly"
+            )
+
+    def _accept(self, queue: Queue, sendings: Sequence[Sending], sender_id: str) -> list[Sent]:
+        self._commit.enter()
+        now_ms = self._clock.now_ms()
+        settings = queue.settings
+        new: list[NewMessage] = []
+        sent: list[Sent] = []
+        for sending in sendings:
+            digest = messages.md5_of_text(sending.body)
+            attributes_md5 = messages.md5_of_attributes(sending.attributes) if sending.attributes else None
+            trace_md5 = messages.md5_of_attributes(sending.trace_attributes) if sending.trace_attributes else None
+            deduplication_id = number = None
+            if queue.fifo:
+                deduplication_id = sending.deduplication_id or sha256(sending.body.encode()).hexdigest()
+                scope = (sending.group_id or "") if settings.deduplicate_by_group else ""
+                first = self._store.find_duplicate(queue.queue_no, scope, deduplication_id, now_ms)
+                if first is not None:
+                    sent.append(Sent(first[0], digest, attributes_md5, trace_md5, fifo.sequence_number(first[1])))
+                    continue
+                number = fifo.sequence_number(queue.last_sequence + 1)
+            queue.last_sequence += 1
+            message_id = self._entropy.uuid()
+            delay_ms = settings.delay_ms if sending.delay_s is None or queue.fifo else sending.delay_s * 1000
+            new.append(
+                NewMessage(
+                    row_id(queue.shelf_no, queue.last_sequence),
+                    queue.shelf_no,
+                    now_ms + delay_ms,
+                    now_ms,
+                    message_id,
+                    sending.body,
+                    digest,
+                    messages.dump_attributes(sending.attributes) if sending.attributes else None,
+                    attributes_md5,
+                    sending.trace_header,
+                    sender_id,
+                    UNGROUPED if queue.fair and sending.group_id is None else sending.group_id,
+                    deduplication_id,
+                    None,
+                )
+            )
+            if deduplication_id is not None:
+                self._store.remember_duplicate(
+                    queue.queue_no, scope, deduplication_id, now_ms + DEDUPLICATION_MS, message_id, queue.last_sequence
+                )
+            sent.append(Sent(message_id, digest, attributes_md5, trace_md5, number))
+        if new:
+            self._flow.insert(queue, new)
+            if queue.fifo:
+                self._flow.forget_later()
+        return sent
+
+    # receiving
+
+    def receive(
+        self,
+        queue: Queue,
+        limit: int | None = None,
+        visibility_timeout_s: int | None = None,
+        wait_time_s: int | None = None,
+        attempt_id: str | None = None,
+    ) -> list[StoredMessage] | Waiter:
+        """Messages, or who waits for them: set its `done`. Raises what ReceiveMessage raises."""
+        limit = 1 if limit is None else limit
+        if not 1 <= limit <= MAX_BATCH_ENTRIES:
+            raise InvalidParameterValue(
+                f"Value {limit} for parameter MaxNumberOfMessages is invalid. "
+                f"Reason: Must be between 1 and {MAX_BATCH_ENTRIES}, if provided."
+            )
+        if wait_time_s is not None and not 0 <= wait_time_s <= MAX_WAIT_TIME_S:
+            raise InvalidParameterValue(
+                f"Value {wait_time_s} for parameter WaitTimeSeconds is invalid. "
+                f"Reason: Must be >= 0 and <= {MAX_WAIT_TIME_S}, if provided."
+            )
+        if visibility_timeout_s is not None and not 0 <= visibility_timeout_s <= MAX_VISIBILITY_TIMEOUT_S:
+            raise InvalidParameterValue(
+                f"Value {visibility_timeout_s} for parameter VisibilityTimeout is invalid. "
+                f"Reason: Must be >= 0 and <= {MAX_VISIBILITY_TIMEOUT_S}, if provided."
+            )
+        if attempt_id is not None:
+            if not queue.fifo:
+                raise InvalidParameterValue(
+                    f"Value {attempt_id} for parameter ReceiveRequestAttemptId is invalid. "
+                    "Reason: The request include parameter that is not valid for this queue type."
+                )
+            if not messages.GROUP_OR_DEDUPLICATION_ID.fullmatch(attempt_id):
+                raise InvalidParameterValue(
+                    f"Value {attempt_id} for parameter ReceiveRequestAttemptId is invalid. Reason: "
+                    "ReceiveRequestAttemptId can only include alphanumeric and punctuation characters. "
+                    "1 to 128 in length."
+                )
+        self._throttle(queue, "receive", [None])
+        self._commit.enter()
+        found = self._receive_now(queue, limit, visibility_timeout_s, attempt_id)
+        wait_ms = queue.settings.wait_time_ms if wait_time_s is None else wait_time_s * 1000
+        if found or not wait_ms:
+            return found
+        waiter = Waiter(
+            queue,
+            lambda: self._receive_now(queue, limit, visibility_timeout_s, attempt_id),
+            self._clock,
+            self._clock.now_ms() + wait_ms,
+        )
+        self._flow.appoint_wake(queue)
+        return waiter
+
+    def _receive_now(
+        self, queue: Queue, limit: int, visibility_timeout_s: int | None, attempt_id: str | None
+    ) -> list[StoredMessage]:
+        now_ms = self._clock.now_ms()
+        timeout_ms = (
+            queue.settings.visibility_timeout_ms if visibility_timeout_s is None else visibility_timeout_s * 1000
+        )
+        if attempt_id is not None:
+            repeated = self._repeat_attempt(queue, attempt_id, now_ms, now_ms + timeout_ms)
+            if repeated:
+                return repeated
+        if self._limits.in_flight is not None and queue.in_flight_bound + limit > self._limits.in_flight:
+            limit = min(limit, self._room_in_flight(queue, now_ms))
+            if limit <= 0:
+                return []
+        found = self._flow.receive(queue, limit, now_ms, now_ms + timeout_ms)
+        if attempt_id is not None and found:
+            document = json.dumps({"visible_ms": now_ms + timeout_ms, "ids": [[m.id, m.receive_count] for m in found]})
+            self._store.remember_attempt(queue.queue_no, attempt_id, now_ms + RECEIVE_ATTEMPT_MS, document)
+            self._flow.forget_later()
+        return found
+
+    def _room_in_flight(self, queue: Queue, now_ms: int) -> int:
+        assert self._limits.in_flight is not None
+        in_flight, _ = self._store.unavailable_counts(queue.shelf_no, now_ms)
+        queue.in_flight_bound = in_flight
+        room = self._limits.in_flight - in_flight
+        if room <= 0 and not queue.fifo:  # "If you reach this limit, Amazon SQS returns no error messages" for FIFO
+            raise OverLimit(
+                f"Too many messages in flight: the limit for queue {queue.name} is {self._limits.in_flight}."
+            )
+        return room
+
+    def _repeat_attempt(self, queue: Queue, attempt_id: str, now_ms: int, visible_ms: int) -> list[StoredMessage]:
+        """The same messages under the same receipt handles, as long as nobody has touched them since."""
+        text = self._store.find_attempt(queue.queue_no, attempt_id, now_ms)
+        if text is None:
+            return []
+        attempt = json.loads(text)
+        counts = dict(attempt["ids"])
+        found = sorted(self._store.get(list(counts)))
+        untouched = len(found) == len(counts) and all(
+            m.visible_ms == attempt["visible_ms"] and m.receive_count == counts[m.id] for m in found
+        )
+        if not untouched or attempt["visible_ms"] <= now_ms:
+            return []
+        self._store.set_visible(list(counts), visible_ms)
+        for group_id in {m.group_id or "" for m in found}:
+            fifo.regroup(self._flow, queue, group_id)
+        attempt["visible_ms"] = visible_ms
+        self._store.remember_attempt(queue.queue_no, attempt_id, now_ms + RECEIVE_ATTEMPT_MS, json.dumps(attempt))
+        return found
+
+    # after the receive
+
+    def delete_message(self, queue: Queue, handle: str) -> None:
+        """Raises ReceiptHandleIsInvalid, InvalidParameterValue (FIFO: the handle has expired)."""
+        self._throttle(queue, "delete", [None])
+        self._delete_message(queue, handle)
+
+    def _delete_message(self, queue: Queue, handle: str) -> None:
+        id, receive_count = self._read_handle(queue, handle)
+        self._commit.enter()
+        if queue.fifo:
+            state = self._store.states([id]).get(id)
+            if state is None:
+                return
+            if state.receive_count != receive_count or state.visible_ms <= self._clock.now_ms():
+                raise InvalidParameterValue(
+                    f"Value {handle} for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
+                )
+            self._flow.delete(queue, [id])
+        else:
+            self._flow.delete_received(queue, id, receive_count)
+
+    def delete_message_batch(self, queue: Queue, entries: Sequence[tuple[str, str]]) -> list[DomainError | None]:
+        """Entries are (id, receipt handle); each one's own outcome."""
+        self._check_batch("DeleteMessageBatchRequestEntry", [id for id, _ in entries])
+        self._throttle(queue, "delete", [None])
+        return [_outcome(partial(self._delete_message, queue, handle)) for _, handle in entries]
+
+    def change_visibility(self, queue: Queue, handle: str, timeout_s: int) -> None:
+        """Raises ReceiptHandleIsInvalid, MessageNotInflight, InvalidParameterValue."""
+        if not 0 <= timeout_s <= MAX_VISIBILITY_TIMEOUT_S:
+            raise InvalidParameterValue(
+                f"Value {timeout_s} for parameter VisibilityTimeout is invalid. "
+                f"Reason: VisibilityTimeout must be an integer between 0 and {MAX_VISIBILITY_TIMEOUT_S}."
+            )
+        id, receive_count = self._read_handle(queue, handle)
+        self._commit.enter()
+        now_ms = self._clock.now_ms()
+        state = self._store.states([id]).get(id)
+        if state is None or state.receive_count != receive_count:
+            raise InvalidParameterValue(
+                f"Value {handle} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not "
+                "available for visibility timeout change."
+            )
+        if state.visible_ms <= now_ms:
+            raise MessageNotInflight
+        if now_ms + timeout_s * 1000 > state.received_ms + MAX_VISIBILITY_TIMEOUT_S * 1000:
+            raise InvalidParameterValue(
+                f"Value {timeout_s} for parameter VisibilityTimeout is invalid. Reason: Total VisibilityTimeout for "
+                f"the message is beyond the limit [{MAX_VISIBILITY_TIMEOUT_S} seconds]"
+            )
+        self._store.set_visible([id], now_ms + timeout_s * 1000)
+        if queue.fifo:
+            fifo.regroup(self._flow, queue, state.group_id or "")
+        elif timeout_s == 0:
+            self._flow.touch(queue)
+        else:
+            self._flow.appoint_wake(queue)
+
+    def change_visibility_batch(
+        self, queue: Queue, entries: Sequence[tuple[str, str, int]]
+    ) -> list[DomainError | None]:
+        """Entries are (id, receipt handle, timeout in seconds); each one's own outcome."""
+        self._check_batch("ChangeMessageVisibilityBatchRequestEntry", [entry[0] for entry in entries])
+        return [
+            _outcome(partial(self.change_visibility, queue, handle, timeout_s))
+            for _, handle, timeout_s in entries
+        ]
+
+    def _read_handle(self, queue: Queue, handle: str) -> tuple[int, int]:
+        read = receipts.read(handle, queue.tag)
+        if read is None:
+            raise ReceiptHandleIsInvalid(f'The input receipt handle "{handle}" is not a valid receipt handle.')
+        return read
+
+    # what all batches and all FIFO calls share
+
+    def _check_batch(self, kind: str, ids: Sequence[str]) -> None:
+        if not ids:
+            raise EmptyBatchRequest(f"There should be at least one {kind} in the request.")
+        if len(ids) > MAX_BATCH_ENTRIES:
+            raise TooManyEntriesInBatchRequest(
+                f"Maximum number of entries per request are {MAX_BATCH_ENTRIES}. You have sent {len(ids)}."
+            )
+        for id in ids:
+            if not is_queue_name(id, fifo=False):
+                raise InvalidBatchEntryId
+        seen: set[str] = set()
+        for id in ids:
+            if id in seen:
+                raise BatchEntryIdsNotDistinct(f"Id {id} repeated.")
+            seen.add(id)
+
+    def _throttle(self, queue: Queue, call: str, groups: Iterable[str | None]) -> None:
+        """FIFO quotas count calls in a second: a batch is one."""
+        limits = self._limits
+        if not queue.fifo or limits.fifo_calls_per_s is None:
+            return
+        by_group = queue.settings.throughput_by_group
+        buckets = [("", limits.fifo_high_throughput_calls_per_s if by_group else limits.fifo_calls_per_s)]
+        if by_group:
+            buckets += [(group, limits.fifo_calls_per_s) for group in groups if group]
+        second = self._clock.now_ms() // 1000
+        counted = []
+        for bucket, allowed in buckets:
+            since, calls = queue.throttle.get((call, bucket), (second, 0))
+            calls = calls + 1 if since == second else 1
+            if allowed is not None and calls > allowed:
+                raise Throttled
+            counted.append(((call, bucket), (second, calls)))
+        if len(queue.throttle) > 10_000:  # groups that were busy in a second long gone
+            queue.throttle = {key: value for key, value in queue.throttle.items() if value[0] == second}
+        queue.throttle.update(counted)
+
+
+def _sized(sending: Sending) -> messages.Attributes:
+    """The attributes that can be measured; a malformed one is refused entry by entry later."""
+    return {
+        name: value
+        for name, value in sending.attributes.items()
+        if value.get("DataType") and (value.get("StringValue") or value.get("BinaryValue"))
+    }
+
+
+def _outcome(operation: Callable[[], None]) -> DomainError | None:
+    try:
+        operation()
+    except DomainError as error:
+        return error
+    return None

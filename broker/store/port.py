@@ -1,0 +1,278 @@
+"""What a store must do. Each call is part of the transaction that `begin` opened and `commit` ends.
+
+The rule: `now` and identifiers come in as arguments, calls take batches, and what a call returns is all it tells:
+no cursor outlives it. Moments are milliseconds since 1970.
+
+A queue's messages lie on a shelf: one range of row ids in order of arrival. Purging or deleting a queue of a million
+messages takes its shelf away at once, and the rows go later in small steps (`sweep_shelves`). What outlives a purge
+(deduplication, receive attempts) hangs on the queue's own number, which never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from broker.errors import BrokerFailure
+
+UNGROUPED = " "
+"""The group of a message without one on a fair queue. No client can name it, and it sorts before all others."""
+
+_SHELF_BITS = 40
+_MOVED = 1 << 39
+
+
+def row_id(shelf_no: int, sequence: int, *, moved: bool = False) -> int:
+    """Where the `sequence`-th message that ever entered a queue is kept.
+
+    Messages that a standard queue was moved as dead letters keep their age, so they lie apart: all others of a shelf
+    are in order of sending, and the oldest is found without looking at the rest.
+    """
+    return shelf_no << _SHELF_BITS | (_MOVED if moved else 0) | sequence
+
+
+def sequence_of(id: int) -> int:
+    return id & (_MOVED - 1)
+
+
+def own_ids(shelf_no: int) -> tuple[int, int]:
+    """The range, end excluded, of the ids of messages that were sent to a queue."""
+    return row_id(shelf_no, 0), row_id(shelf_no, 0, moved=True)
+
+
+def moved_ids(shelf_no: int) -> tuple[int, int]:
+    """The range, end excluded, of those that were moved to it and kept their age."""
+    return row_id(shelf_no, 0, moved=True), row_id(shelf_no + 1, 0)
+
+
+class QueueRecord(NamedTuple):
+    """A queue as it is kept. `document` is everything about it that is not a counter, as JSON."""
+
+    queue_no: int
+    shelf_no: int
+    account: str
+    region: str
+    name: str
+    document: str
+    message_count: int
+    last_sequence: int
+
+
+class NewMessage(NamedTuple):
+    """A message on its way in."""
+
+    id: int
+    shelf_no: int
+    visible_ms: int
+    sent_ms: int
+    message_id: str
+    body: str
+    md5: str
+    attributes: str | None  # JSON, binary values in base64
+    attributes_md5: str | None
+    trace_header: str | None
+    sender_id: str
+    group_id: str | None
+    deduplication_id: str | None  # None on standard queues only
+    dead_letter_source: str | None  # the ARN of the queue it was moved here from
+    earlier_receives: int = 0  # in the queues it was moved from
+    first_received_ms: int = 0
+
+
+class StoredMessage(NamedTuple):
+    """A message on its way out. The fields from `message_id` on are those of NewMessage."""
+
+    id: int
+    visible_ms: int
+    sent_ms: int
+    receive_count: int  # in this queue
+    message_id: str
+    body: str
+    md5: str
+    attributes: str | None
+    attributes_md5: str | None
+    trace_header: str | None
+    sender_id: str
+    group_id: str | None
+    deduplication_id: str | None
+    dead_letter_source: str | None
+    earlier_receives: int
+    first_received_ms: int
+
+
+class MessageState(NamedTuple):
+    """The part of a message that changes."""
+
+    visible_ms: int
+    receive_count: int
+    received_ms: int  # of the last receive
+    group_id: str | None
+
+
+class MoveTaskRecord(NamedTuple):
+    """A message move task as it is kept. `document` is JSON."""
+
+    task_id: str
+    source_arn: str
+    started_ms: int
+    document: str
+
+
+class QueueStore(Protocol):
+    """Queues and their messages."""
+
+    def load_queues(self) -> list[QueueRecord]: ...
+
+    def put_queue(self, record: QueueRecord) -> None: ...
+
+    def delete_queue(self, queue_no: int) -> None: ...
+
+    def next_no(self) -> int:
+        """A number that no queue and no shelf ever had."""
+        ...
+
+    def discard_shelf(self, shelf_no: int) -> None:
+        """Gives a shelf's rows to the sweeper."""
+        ...
+
+    def sweep_shelves(self, limit: int) -> int:
+        """Deletes up to `limit` rows of discarded shelves; 0 when there is nothing left to do."""
+        ...
+
+    def save_counters(self, rows: Iterable[tuple[int, int, int]]) -> None:
+        """Rows of (message_count, last_sequence, queue_no)."""
+        ...
+
+    def put_tombstone(self, account: str, region: str, name: str, free_ms: int) -> None: ...
+
+    def load_tombstones(self) -> list[tuple[str, str, str, int]]: ...
+
+    def delete_tombstones(self, until_ms: int) -> None: ...
+
+    # messages
+
+    def insert(self, messages: Sequence[NewMessage]) -> None: ...
+
+    def take(self, shelf_no: int, now_ms: int, visible_ms: int, limit: int) -> list[StoredMessage]:
+        """Receives the messages that have been visible longest: counts the receive, hides them until visible_ms."""
+        ...
+
+    def take_ids(self, ids: Sequence[int], now_ms: int, visible_ms: int) -> list[StoredMessage]:
+        """Receives these, whatever their state."""
+        ...
+
+    def visible_ungrouped_head(self, shelf_no: int, now_ms: int, limit: int) -> list[int]:
+        """The ids before the first grouped message in the order of `take`."""
+        ...
+
+    def next_visible_group(self, shelf_no: int, after: str, now_ms: int) -> tuple[str, bool] | None:
+        """The next group name after this one on a standard queue, and whether it has a visible message."""
+        ...
+
+    def visible_in_group(self, shelf_no: int, group_id: str, now_ms: int, limit: int) -> list[int]: ...
+
+    def states(self, ids: Sequence[int]) -> dict[int, MessageState]: ...
+
+    def get(self, ids: Sequence[int]) -> list[StoredMessage]: ...
+
+    def delete(self, id: int, receive_count: int) -> bool:
+        """Deletes the message if that was its last receive."""
+        ...
+
+    def delete_ids(self, ids: Sequence[int]) -> list[str | None]:
+        """Deletes these whatever their state; the group of each that was there."""
+        ...
+
+    def set_visible(self, ids: Sequence[int], visible_ms: int) -> None: ...
+
+    def unavailable_counts(self, shelf_no: int, now_ms: int) -> tuple[int, int]:
+        """How many messages are in flight and how many are delayed."""
+        ...
+
+    def count_messages(self, shelf_no: int) -> int: ...
+
+    def next_visible_ms(self, shelf_no: int, after_ms: int) -> int | None: ...
+
+    def ids_through(self, shelf_no: int, sequence: int, limit: int) -> list[int]:
+        """Some ids of messages that came no later than this one."""
+        ...
+
+    def ids_sent_before(self, shelf_no: int, sent_ms: int, limit: int) -> list[int]: ...
+
+    def oldest_sent_ms(self, shelf_no: int) -> int | None: ...
+
+    # FIFO
+
+    def ready_groups(self, shelf_no: int, now_ms: int, limit: int) -> list[str]:
+        """Groups with a message to give, the one that has been ready longest first."""
+        ...
+
+    def group_front(self, shelf_no: int, group_id: str, limit: int) -> list[tuple[int, MessageState]]:
+        """The first messages of a group, in order."""
+        ...
+
+    def set_group(self, shelf_no: int, group_id: str, available_ms: int, head_id: int) -> None: ...
+
+    def add_groups(self, rows: Iterable[tuple[int, str, int, int]]) -> None:
+        """Rows of (shelf_no, group_id, available_ms, head_id); a group that is there already stays as it is."""
+        ...
+
+    def drop_group(self, shelf_no: int, group_id: str) -> None: ...
+
+    def next_group_ms(self, shelf_no: int, after_ms: int) -> int | None: ...
+
+    def find_duplicate(self, queue_no: int, scope: str, deduplication_id: str, now_ms: int) -> tuple[str, int] | None:
+        """The message id and sequence of the copy that came first, while it is remembered."""
+        ...
+
+    def remember_duplicate(
+        self, queue_no: int, scope: str, deduplication_id: str, until_ms: int, message_id: str, sequence: int
+    ) -> None: ...
+
+    def find_attempt(self, queue_no: int, attempt_id: str, now_ms: int) -> str | None: ...
+
+    def remember_attempt(self, queue_no: int, attempt_id: str, until_ms: int, document: str) -> None: ...
+
+    def forget_expired(self, now_ms: int, limit: int) -> int:
+        """Drops remembered duplicates and attempts whose time is up; how many there were."""
+        ...
+
+    def next_forget_ms(self) -> int | None: ...
+
+    # move tasks
+
+    def load_move_tasks(self) -> list[MoveTaskRecord]: ...
+
+    def put_move_task(self, record: MoveTaskRecord) -> None: ...
+
+    def delete_move_task(self, task_id: str) -> None: ...
+
+    def take_for_move(self, shelf_no: int, now_ms: int, limit: int) -> list[StoredMessage]:
+        """The oldest visible messages, untouched."""
+        ...
+
+
+class Store(Protocol):
+    """A store: one transaction at a time, and the tables of each service."""
+
+    queues: QueueStore
+
+    def begin(self) -> None: ...
+
+    def commit(self) -> None: ...
+
+    def rollback(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def describe(self) -> dict[str, object]:
+        """What it is and where, for the health page."""
+        ...
+
+    def failure(self, error: Exception) -> BrokerFailure | None:
+        """What to tell people of an exception that a call raised, or None where it is not the store's."""
+        ...
+
+    def get_meta(self, key: str) -> str | None: ...
+
+    def put_meta(self, key: str, value: str) -> None: ...

@@ -1,0 +1,106 @@
+"""The tables, and how they change.
+
+To change them: raise VERSION by one, add the statements that lead from the version before to UPGRADES, change CREATE
+to the result, and let `tests/store` open a file of the version before. A file of a newer version is refused; there is
+no way down. Never change an entry of UPGRADES that has been released.
+
+`message` has one row a message. Its columns up to `visible_ms` and the two that count receives change, the rest never
+does. `message_ready` is the order in which a standard queue gives; the two partial indexes exist only for messages
+with a group.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+APPLICATION_ID = 0x51DEB005
+
+CREATE = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE queue (
+    queue_no INTEGER PRIMARY KEY,
+    shelf_no INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    message_count INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    UNIQUE (account, region, name)
+);
+
+CREATE TABLE queue_tombstone (
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    free_ms INTEGER NOT NULL,
+    PRIMARY KEY (account, region, name)
+) WITHOUT ROWID;
+
+CREATE TABLE discarded_shelf (shelf_no INTEGER PRIMARY KEY);
+
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY,
+    shelf_no INTEGER NOT NULL,
+    visible_ms INTEGER NOT NULL,
+    sent_ms INTEGER NOT NULL,
+    receive_count INTEGER NOT NULL DEFAULT 0,
+    received_ms INTEGER NOT NULL DEFAULT 0,
+    first_received_ms INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    body TEXT NOT NULL,
+    md5 TEXT NOT NULL,
+    attributes TEXT,
+    attributes_md5 TEXT,
+    trace_header TEXT,
+    sender_id TEXT NOT NULL,
+    group_id TEXT,
+    deduplication_id TEXT,
+    dead_letter_source TEXT,
+    earlier_receives INTEGER NOT NULL
+);
+CREATE INDEX message_ready ON message (shelf_no, visible_ms, receive_count);
+CREATE INDEX message_fifo ON message (shelf_no, group_id) WHERE deduplication_id IS NOT NULL;
+CREATE INDEX message_fair ON message (shelf_no, group_id, visible_ms)
+    WHERE deduplication_id IS NULL AND group_id IS NOT NULL;
+CREATE INDEX message_moved ON message (shelf_no, sent_ms) WHERE id & 549755813888;  -- 1 << 39, see port.py
+
+CREATE TABLE fifo_group (
+    shelf_no INTEGER NOT NULL,
+    group_id TEXT NOT NULL,
+    available_ms INTEGER NOT NULL,
+    head_id INTEGER NOT NULL,
+    PRIMARY KEY (shelf_no, group_id)
+) WITHOUT ROWID;
+CREATE INDEX fifo_group_ready ON fifo_group (shelf_no, available_ms, head_id);
+
+CREATE TABLE duplicate (
+    queue_no INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    deduplication_id TEXT NOT NULL,
+    until_ms INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (queue_no, scope, deduplication_id)
+) WITHOUT ROWID;
+CREATE INDEX duplicate_until ON duplicate (until_ms);
+
+CREATE TABLE receive_attempt (
+    queue_no INTEGER NOT NULL,
+    attempt_id TEXT NOT NULL,
+    until_ms INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (queue_no, attempt_id)
+) WITHOUT ROWID;
+CREATE INDEX receive_attempt_until ON receive_attempt (until_ms);
+
+CREATE TABLE move_task (
+    task_id TEXT PRIMARY KEY,
+    source_arn TEXT NOT NULL,
+    started_ms INTEGER NOT NULL,
+    document TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+UPGRADES: dict[int, str] = {}
+"""From the version that is the key to the next."""

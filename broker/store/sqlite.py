@@ -1,0 +1,188 @@
+"""SQLite, in memory or in a directory: connection, transactions, durability.
+
+The rule: with sync="full" the write-ahead log is on disk when `commit` returns; with "normal" it is in the kernel's
+hands (a killed process loses nothing, a power cut may lose the last moments). Checkpoints copy the log into the
+database on a thread of their own; only the last few pages are copied on the loop, so that the log can start again.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+from broker.errors import BrokerFailure
+from broker.store import schema
+from broker.store.sqlite_queues import SqliteQueueStore
+
+log = logging.getLogger("sidebus.store")
+
+CHECKPOINT_BYTES = 32 * 1024 * 1024
+BYTES_PER_CHANGE = 512  # what a changed row adds to the log beside its body, about
+CACHE_KIB = 16 * 1024
+
+
+class SqliteStore:
+    """The store of one process. `path` None keeps everything in memory."""
+
+    def __init__(self, directory: Path | None = None, *, sync: str = "full") -> None:
+        self._directory = directory
+        self._sync = sync
+        self._lock_file: int | None = None
+        self._path = ":memory:"
+        if directory is not None:
+            self._lock_directory(directory)
+            self._path = str(directory / "sidebus.db")
+        try:
+            self._connection = self._connect()
+            self._prepare()
+        except sqlite3.Error as error:
+            self._unlock_directory()
+            raise self._failure(error) from error
+        except BrokerFailure:
+            self._unlock_directory()
+            raise
+        self.queues = SqliteQueueStore(self._connection)
+        self._checkpoint: threading.Thread | None = None
+        self._changes_at_checkpoint = 0
+
+    # opening and closing
+
+    def _lock_directory(self, directory: Path) -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock_file = os.open(directory / "sidebus.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise BrokerFailure(
+                f"Cannot write to the data directory {directory} ({error.strerror}): "
+                "make it writable or give another one with --data."
+            ) from error
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._unlock_directory()
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise BrokerFailure(f"Cannot lock {directory} ({error.strerror}): give another --data.") from error
+            raise BrokerFailure(
+                f"The data directory {directory} is in use by another sidebus: stop that one or give another --data."
+            ) from None
+
+    def _unlock_directory(self) -> None:
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, cached_statements=512, check_same_thread=False)
+        if self._directory is None:
+            connection.execute("PRAGMA journal_mode = MEMORY")
+        else:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._sync == 'full' else 'NORMAL'}")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        return connection
+
+    def _prepare(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            script = schema.CREATE
+        elif version <= schema.VERSION:
+            script = "".join(schema.UPGRADES[step] for step in range(version, schema.VERSION))
+        else:
+            raise BrokerFailure(
+                f"{self._path} was written by a newer sidebus (store version {version}, this one knows "
+                f"{schema.VERSION}): upgrade sidebus or give another --data."
+            )
+        if script:
+            self._connection.executescript(
+                f"BEGIN; {script} PRAGMA application_id = {schema.APPLICATION_ID};"
+                f"PRAGMA user_version = {schema.VERSION}; COMMIT;"
+            )
+
+    def close(self) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.join()
+        self._connection.close()
+        self._unlock_directory()
+
+    def describe(self) -> dict[str, object]:
+        if self._directory is None:
+            return {"kind": "sqlite", "path": ":memory:"}
+        return {"kind": "sqlite", "path": self._path, "sync": self._sync}
+
+    # transactions
+
+    def begin(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        self._connection.execute("COMMIT")
+        if self._directory is not None:
+            self._keep_log_short()
+
+    def rollback(self) -> None:
+        if self._connection.in_transaction:  # SQLite has rolled back by itself where the disk was full
+            self._connection.execute("ROLLBACK")
+
+    def failure(self, error: Exception) -> BrokerFailure | None:
+        """What to tell people of an error of SQLite's; None for any other."""
+        return self._failure(error) if isinstance(error, sqlite3.Error) else None
+
+    def _failure(self, error: sqlite3.Error) -> BrokerFailure:
+        text = str(error)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            advice = f"The disk that holds {self._path} is full: free some space and send again."
+        elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            advice = f"{self._path} is damaged ({text}): restore it from a copy or start with another --data."
+        elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            advice = f"{self._path} cannot be written ({text}): check its permissions or give another --data."
+        else:
+            advice = f"The store at {self._path} failed ({text}): check the disk and send again."
+        return BrokerFailure(advice)
+
+    # checkpoints
+
+    def _keep_log_short(self) -> None:
+        if self._checkpoint is not None:
+            if self._checkpoint.is_alive():
+                return
+            self._checkpoint = None
+            # The thread has copied all but what was committed meanwhile; the log starts again once nothing is left.
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            return
+        changes = self._connection.total_changes - self._changes_at_checkpoint
+        if changes * BYTES_PER_CHANGE + self.queues.body_bytes < CHECKPOINT_BYTES:
+            return
+        self._changes_at_checkpoint = self._connection.total_changes
+        self.queues.body_bytes = 0
+        self._checkpoint = threading.Thread(target=self._copy_log, name="sidebus-checkpoint", daemon=True)
+        self._checkpoint.start()
+
+    def _copy_log(self) -> None:
+        try:
+            connection = sqlite3.connect(self._path, isolation_level=None)
+            try:
+                for _ in range(3):  # each pass leaves what was written during it: less and less
+                    _busy, pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                    if pages - copied < 200:
+                        break
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            log.error("%s", self._failure(error))
+
+    # small values
+
+    def get_meta(self, key: str) -> str | None:
+        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def put_meta(self, key: str, value: str) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
