@@ -255,7 +255,8 @@ class QueueStore(Protocol):
 class Store(Protocol):
     """A store: one transaction at a time, and the tables of each service."""
 
-    queues: QueueStore
+    @property
+    def queues(self) -> QueueStore: ...
 
     def begin(self) -> None: ...
 

@@ -1,0 +1,1 @@
+"""What Sidebus answers about itself, under `/_sidebus/`."""

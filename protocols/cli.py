@@ -1,0 +1,149 @@
+"""The command `sidebus`.
+
+The rule: everything slow to import is imported by the subcommand that needs it, so that `serve` answers within
+300 ms. What goes wrong at the start is one sentence on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from broker import __version__
+
+_EXAMPLES = """\
+examples:
+  sidebus serve                                    in memory, on http://127.0.0.1:4566
+  sidebus serve --data ./data                      keeps everything in ./data, safe against kill -9
+  sidebus serve --port 0                           on a free port, printed when it answers
+  sidebus serve --limits aws                       with AWS's quotas and waiting times
+  sidebus serve --tls-cert c.pem --tls-key k.pem   https, HTTP/2 and HTTP/1.1
+  sidebus serve --auth strict --key AKIDEXAMPLE=secret
+
+then, in your program's environment:
+  AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+
+every option is also an environment variable: --log-format is SIDEBUS_LOG_FORMAT
+"""
+
+
+def _option(parser: argparse.ArgumentParser, name: str, default: str | None, help: str, **more: object) -> None:
+    """An option whose default may come from the environment."""
+    variable = "SIDEBUS_" + name.strip("-").replace("-", "_").upper()
+    shown = f" (default: {default})" if default else ""
+    parser.add_argument(name, default=os.environ.get(variable, default), help=f"{help}{shown}", **more)  # type: ignore[arg-type]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sidebus", description="A messaging broker that speaks Amazon SQS's wire protocols."
+    )
+    parser.add_argument("--version", action="version", version=f"sidebus {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="run the broker",
+        description="Runs the broker until it is told to stop.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _option(serve, "--host", "127.0.0.1", "address to listen on")
+    _option(serve, "--port", "4566", "port to listen on; 0 picks a free one")
+    _option(serve, "--data", None, "directory to keep everything in (default: none, in memory)", metavar="DIR")
+    _option(
+        serve,
+        "--sync",
+        "full",
+        "with --data: full answers after an fsync, normal leaves that to the system (a power cut may cost the last "
+        "moments, kill -9 costs nothing)",
+        metavar="full|normal",
+    )
+    _option(
+        serve,
+        "--limits",
+        "relaxed",
+        "aws: AWS's quotas of scale and its waiting times; relaxed: without them",
+        metavar="relaxed|aws",
+    )
+    _option(serve, "--account", "000000000000", "account of callers whose access key is not twelve digits")
+    _option(serve, "--region", "us-east-1", "region of requests that name none")
+    _option(serve, "--log-format", "text", "how to log, on stderr", metavar="text|json")
+    _option(serve, "--tls-cert", None, "certificate (PEM): the port then speaks TLS", metavar="FILE")
+    _option(serve, "--tls-key", None, "its private key (PEM), if not in the same file", metavar="FILE")
+    _option(serve, "--auth", "none", "strict: requests must be signed by a configured key", metavar="none|strict")
+    serve.add_argument(
+        "--key",
+        action="append",
+        metavar="ID=SECRET[@ACCOUNT]",
+        help="with --auth strict: a key that may sign, several times or separated by commas in SIDEBUS_KEY",
+    )
+    return parser
+
+
+class UsageError(Exception):
+    """What the user gave cannot be used; the text says what to give."""
+
+
+def _choice(name: str, value: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise UsageError(f"--{name} takes {' or '.join(choices)}, not {value}.")
+    return value
+
+
+def _keys(listed: Sequence[str] | None) -> tuple[dict[str, str], dict[str, str]]:
+    keys, accounts = {}, {}
+    for entry in listed or [part for part in os.environ.get("SIDEBUS_KEY", "").split(",") if part]:
+        match = re.fullmatch(r"([^=@]+)=(.+?)(?:@([0-9]{12}))?", entry)
+        if match is None:
+            raise UsageError("--key takes ID=SECRET or ID=SECRET@ACCOUNT, an account being twelve digits.")
+        keys[match[1]] = match[2]
+        if match[3]:
+            accounts[match[1]] = match[3]
+    return keys, accounts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    from broker.errors import BrokerFailure
+    from broker.names import is_account
+    from protocols.application import Settings
+    from protocols.http.listener import ListenError
+    from protocols.server import ServeOptions, serve
+
+    try:
+        keys, accounts = _keys(options.key)
+        strict = _choice("auth", options.auth, ("none", "strict")) == "strict"
+        if strict and not keys:
+            raise UsageError("--auth strict needs at least one --key ID=SECRET.")
+        if not options.port.isdigit() or int(options.port) > 65535:
+            raise UsageError(f"--port takes a number from 0 to 65535, not {options.port}.")
+        if not is_account(options.account):
+            raise UsageError(f"--account takes twelve digits, not {options.account}.")
+        if not re.fullmatch(r"[a-z0-9-]{1,64}", options.region):
+            raise UsageError(f"--region takes a region such as us-east-1, not {options.region}.")
+        serve(
+            ServeOptions(
+                host=options.host,
+                port=int(options.port),
+                data=Path(options.data) if options.data else None,
+                sync=_choice("sync", options.sync, ("full", "normal")),
+                limits=_choice("limits", options.limits, ("relaxed", "aws")),
+                log_format=_choice("log-format", options.log_format, ("text", "json")),
+                tls_cert=options.tls_cert,
+                tls_key=options.tls_key,
+                settings=Settings(options.region, options.account, keys if strict else None, accounts),
+            )
+        )
+    except (UsageError, BrokerFailure, ListenError) as error:
+        print(f"sidebus: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

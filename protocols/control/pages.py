@@ -1,0 +1,76 @@
+"""The pages under `/_sidebus/`: health, and reset for tests.
+
+Answers are JSON. An unknown page is a 404 that lists the known ones; a wrong method is a 405.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from broker import __version__
+from broker.core import Broker
+from broker.errors import BrokerFailure
+from broker.names import is_account
+from protocols.http.message import Reply, Request, Response
+
+Page = Callable[[Request], tuple[int, dict[str, Any]]]
+
+
+class Control:
+    """A `Handler` for the control pages."""
+
+    def __init__(self, broker: Broker, services: Sequence[str]) -> None:
+        self._broker = broker
+        self._services = list(services)
+        self._pages: dict[tuple[str, str], Page] = {
+            ("GET", "/_sidebus/health"): self._health,
+            ("POST", "/_sidebus/reset"): self._reset,
+        }
+
+    def __call__(self, request: Request, reply: Reply) -> None:
+        path = request.target.partition(b"?")[0].decode("latin-1")
+        method = "GET" if request.method == "HEAD" else request.method
+        page = self._pages.get((method, path))
+        headers = [(b"content-type", b"application/json")]
+        if page is None:
+            allowed = [known for known, known_path in self._pages if known_path == path]
+            if allowed:
+                headers.append((b"allow", ", ".join(allowed).encode()))
+                status = 405
+                document: dict[str, Any] = {"error": f"{path} answers {', '.join(allowed)} only."}
+            else:
+                known = sorted({known_path for _, known_path in self._pages})
+                status, document = 404, {"error": f"There is no page {path}.", "pages": known}
+        else:
+            try:
+                status, document = page(request)
+            except Exception as error:
+                failure = self._broker.failed(error)
+                status, document = 503, {"error": str(failure)}
+
+        def after_commit(failure: BrokerFailure | None) -> None:
+            body = orjson.dumps(document if failure is None else {"error": str(failure)})
+            reply(Response(status if failure is None else 503, headers, body))
+
+        self._broker.commit.then(after_commit)
+
+    def _health(self, _request: Request) -> tuple[int, dict[str, Any]]:
+        return 200, {
+            "status": "ready",
+            "version": __version__,
+            "services": self._services,
+            "store": self._broker.store.describe(),
+            "limits": self._broker.limits.name,
+        }
+
+    def _reset(self, request: Request) -> tuple[int, dict[str, Any]]:
+        query = parse_qs(request.target.partition(b"?")[2].decode("latin-1"))
+        account = query.get("account", [None])[0]
+        if account is not None and not is_account(account):
+            return 400, {"error": f"{account} is not an account: give twelve digits, or none for all accounts."}
+        self._broker.reset(account)
+        return 200, {"reset": account or "all accounts"}

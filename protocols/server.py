@@ -1,0 +1,107 @@
+"""The process: loop, store, broker, listener, signals; from the start to the first answer, from SIGTERM to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from broker.clock import SystemClock
+from broker.core import Broker
+from broker.limits import PROFILES
+from broker.store.sqlite import SqliteStore
+from protocols.application import Application, Settings
+from protocols.http.cors import with_cors
+from protocols.http.listener import Listener
+
+log = logging.getLogger("sidebus")
+
+DRAIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `sidebus serve` was told."""
+
+    host: str = "127.0.0.1"
+    port: int = 4566
+    data: Path | None = None
+    sync: str = "full"
+    limits: str = "relaxed"
+    log_format: str = "text"
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    settings: Settings = field(default_factory=Settings)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(document)
+
+
+def _configure_log(log_format: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def serve(options: ServeOptions) -> None:
+    """Runs until SIGTERM or SIGINT. Raises BrokerFailure or ListenError if it cannot start."""
+    _configure_log(options.log_format)
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        asyncio.run(_serve(options))
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(options))
+
+
+async def _serve(options: ServeOptions) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    clock = SystemClock(loop.call_soon)
+    store = SqliteStore(options.data, sync=options.sync)
+    try:
+        broker = Broker(store, clock, limits=PROFILES[options.limits])
+        handler = with_cors(Application(broker, options.settings))
+        listener = await Listener.start(
+            handler,
+            options.host,
+            options.port,
+            now_ms=clock.now_ms,
+            tls_cert=options.tls_cert,
+            tls_key=options.tls_key,
+        )
+    except BaseException:
+        store.close()
+        raise
+    timekeeper = asyncio.create_task(clock.run())
+    host, port = listener.address
+    scheme = "https" if options.tls_cert else "http"
+    where = f"[{host}]" if ":" in host else host
+    print(f"sidebus is ready on {scheme}://{where}:{port}", flush=True)
+    await stop.wait()
+    log.info("stopping")
+    broker.queues.close()  # the long polls are answered, so that the connections can end
+    await listener.drain(DRAIN_S)
+    timekeeper.cancel()
+    broker.close()
