@@ -173,14 +173,12 @@ class Exchange:
             # Nothing said which service it was for; the JSON protocols' form is what most clients can read.
             body = b'{"__type":"UnknownOperationException"}'
             return self._response(status or 404, [(b"content-type", b"application/x-amz-json-1.0")], body)
-        if status is None or status == 400:
-            status = find_error(service, code).status
+        known = find_error(service, code).status
         if self._route.protocol != "query" and service.json_version is not None:
             headers, body = aws_json.encode_error(service, code, message)
-            # AWS's JSON services answer 400 where the query protocol had other statuses.
-            return self._response(
-                400 if status in (403, 404, 409) and service.query_compatible else status, headers, body
-            )
+            # SQS in JSON answers 400 where the query protocol had 403, 404 and 409.
+            return self._response(status or (400 if known < 500 else known), headers, body)
+        status = known if status in (None, 400) else status
         if self._wants_json():
             body = query.encode_error_as_json(service, code, message, self._request_id)
             return self._response(status, [(b"content-type", b"application/json")], body)
