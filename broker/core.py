@@ -39,8 +39,12 @@ class Broker:
         """Empties the broker, or one account."""
         self.queues.reset(account)
 
+    def end_waiting(self) -> None:
+        """Answers the long polls with what there is: nothing."""
+        self.queues.close()
+
     def close(self) -> None:
         """Ends what waits, commits what is open, closes the store."""
-        self.queues.close()
+        self.end_waiting()
         self.commit.flush()
         self.store.close()

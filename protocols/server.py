@@ -11,11 +11,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from broker.clock import SystemClock
-from broker.core import Broker
-from broker.limits import PROFILES
-from broker.store.sqlite import SqliteStore
-from protocols.application import Application, Settings
+from protocols.application import Settings
+from protocols.embedded import running
 from protocols.http.cors import with_cors
 from protocols.http.listener import Listener
 
@@ -78,30 +75,23 @@ async def _serve(options: ServeOptions) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    clock = SystemClock(loop.call_soon)
-    store = SqliteStore(options.data, sync=options.sync)
-    try:
-        broker = Broker(store, clock, limits=PROFILES[options.limits])
-        handler = with_cors(Application(broker, options.settings))
+    async with running(
+        options.data, sync=options.sync, limits=options.limits, settings=options.settings
+    ) as application:
+        broker = application.broker
         listener = await Listener.start(
-            handler,
+            with_cors(application),
             options.host,
             options.port,
-            now_ms=clock.now_ms,
+            now_ms=broker.clock.now_ms,
             tls_cert=options.tls_cert,
             tls_key=options.tls_key,
         )
-    except BaseException:
-        store.close()
-        raise
-    timekeeper = asyncio.create_task(clock.run())
-    host, port = listener.address
-    scheme = "https" if options.tls_cert else "http"
-    where = f"[{host}]" if ":" in host else host
-    print(f"sidebus is ready on {scheme}://{where}:{port}", flush=True)
-    await stop.wait()
-    log.info("stopping")
-    broker.queues.close()  # the long polls are answered, so that the connections can end
-    await listener.drain(DRAIN_S)
-    timekeeper.cancel()
-    broker.close()
+        host, port = listener.address
+        scheme = "https" if options.tls_cert else "http"
+        where = f"[{host}]" if ":" in host else host
+        print(f"sidebus is ready on {scheme}://{where}:{port}", flush=True)
+        await stop.wait()
+        log.info("stopping")
+        broker.end_waiting()  # the long polls are answered, so that the connections can end
+        await listener.drain(DRAIN_S)

@@ -1,0 +1,55 @@
+"""The broker inside somebody's own program, under asyncio or trio.
+
+    async with running() as application:
+        app = asgi_app(application)     # mount it, or serve it with Hypercorn
+
+Everything runs in the event loop that entered the block, which owns the store until it leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from broker.clock import Soon, SystemClock
+from broker.core import Broker
+from broker.limits import PROFILES
+from broker.store.sqlite import SqliteStore
+from protocols.application import Application, Settings
+
+
+def soon() -> Soon:
+    """How the running event loop calls a function once the work at hand is through."""
+    try:
+        return asyncio.get_running_loop().call_soon
+    except RuntimeError:
+        import trio
+
+        return trio.lowlevel.current_trio_token().run_sync_soon
+
+
+@asynccontextmanager
+async def running(
+    data: Path | None = None, *, sync: str = "full", limits: str = "relaxed", settings: Settings | None = None
+) -> AsyncIterator[Application]:
+    """A broker that keeps its appointments, and its application.
+
+    `data`, `sync` and `limits` are as for `sidebus serve`. Raises BrokerFailure where the store cannot be opened.
+    """
+    clock = SystemClock(soon())
+    broker = Broker(SqliteStore(data, sync=sync), clock, limits=PROFILES[limits])
+    try:
+        async with anyio.create_task_group() as timekeeper:
+            timekeeper.start_soon(clock.run)
+            yield Application(broker, settings)
+            timekeeper.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:  # the caller's own, which the task group wrapped
+            raise group.exceptions[0] from None
+        raise
+    finally:
+        broker.close()
