@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 
-_HEX = "%08x-%04x-%04x-%04x-%012x"
-
 
 class Entropy:
     """A source of identifiers. Without a seed it is seeded from the operating system."""
@@ -16,14 +14,8 @@ class Entropy:
 
     def uuid(self) -> str:
         """A version 4 UUID as AWS writes message and request ids: 36 characters, lower case."""
-        bits = self._bits(128)
-        return _HEX % (
-            bits >> 96,
-            bits >> 80 & 0xFFFF,
-            bits >> 64 & 0x0FFF | 0x4000,
-            bits >> 48 & 0x3FFF | 0x8000,
-            bits & 0xFFFFFFFFFFFF,
-        )
+        digits = self._bits(128).to_bytes(16, "big").hex()
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
     def bits(self, count: int) -> int:
         return self._bits(count)
