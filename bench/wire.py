@@ -1,0 +1,263 @@
+"""Requests as bytes and the checks of their answers, for SQS's two protocols.
+
+The load generator knows neither JSON nor XML: it sends what it is given here and hands each answer back to be checked.
+A request is a `Step`: what it is, its bytes, and how many entries its answer must confirm. Headers are those of boto3
+(JSON) and of botocore 1.29 (query), with a signature that has the right form and is never valid. Checks look for bytes
+where they could parse: an answer counts only if it holds the MD5 of every body sent or received.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import http.client
+import json
+import re
+from collections.abc import Callable
+from urllib.parse import quote_plus, urlencode, urlsplit
+
+SEND, SEND_BATCH, RECEIVE, DELETE, DELETE_BATCH = range(5)
+KINDS = ("send", "send ten", "receive ten", "delete", "delete ten")
+
+Step = tuple[int, bytes, int]
+"""Which of the five, the whole request, and the entries to confirm."""
+
+Check = Callable[[bytearray, int, int, int], "list[bytes] | None"]
+"""(buffer, start, end, entries) of a body with status 200 -> receipt handles ([] except for receive), None if wrong."""
+
+Attributes = dict[str, str]
+
+SCOPE = "Credential=test/20260101/us-east-1/sqs/aws4_request"
+SIGNATURE = "5e" * 32
+
+
+def message_body(size: int) -> str:
+    """A JSON document of exactly this many bytes: quotes to escape, as real bodies have."""
+    head, tail = '{"type": "order.placed", "order": "5f3a9c", "total": 118.5, "note": "', '"}'
+    filler = "lorem ipsum dolor sit amet " * (size // 27 + 1)
+    body = head + filler[: max(0, size - len(head) - len(tail))] + tail
+    return body if len(body) == size else "x" * size
+
+
+class Refused(Exception):
+    """A set-up request (create, count, delete) that was not answered with 200."""
+
+
+class Wire:
+    """One protocol spoken to one server about one queue. Subclasses write the bytes and know the answers."""
+
+    name: str
+    _HANDLE: re.Pattern[bytes]
+
+    def __init__(self, port: int, size: int = 1024) -> None:
+        self.port = port
+        self.body = message_body(size)
+        self.md5 = hashlib.md5(self.body.encode()).hexdigest().encode()
+        self.queue_url = ""
+        self._heads: dict[tuple[str, int], bytes] = {}
+        self.checks: tuple[Check, ...] = (
+            self._check_sent,
+            self._check_sent,
+            self._check_received,
+            self._check_deleted,
+            self._check_deleted_all,
+        )
+
+    def use_queue(self, url: str) -> None:
+        """From here on steps are about this queue."""
+        self.queue_url = url
+        self._heads.clear()
+        entries = [{"Id": str(i), "MessageBody": self.body} for i in range(10)]
+        self.send: Step = (SEND, self._request("SendMessage", {"MessageBody": self.body}), 1)
+        self.send_ten: Step = (SEND_BATCH, self._request("SendMessageBatch", {"Entries": entries}), 10)
+        self.receive: Step = (RECEIVE, self._request("ReceiveMessage", {"MaxNumberOfMessages": 10}), 10)
+
+    def delete(self, handle: bytes) -> Step:
+        raise NotImplementedError
+
+    def delete_all(self, handles: list[bytes]) -> Step:
+        raise NotImplementedError
+
+    def create_queue(self, name: str, attributes: Attributes) -> str:
+        raise NotImplementedError
+
+    def count_messages(self) -> int:
+        """Messages in the queue, whether waiting, delayed or in flight."""
+        raise NotImplementedError
+
+    def delete_queue(self) -> None:
+        self._ask("DeleteQueue", {"QueueUrl": self.queue_url})
+
+    def ping(self) -> None:
+        """One small request; raises while the server does not answer it."""
+        self._ask("ListQueues", {})
+
+    def _request(self, action: str, members: dict[str, object]) -> bytes:
+        body = self._encode(action, {"QueueUrl": self.queue_url} | members)
+        return self._head(action, len(body)) + body
+
+    def _head(self, action: str, length: int) -> bytes:
+        """The request line and headers for a body of this length."""
+        head = self._heads.get((action, length))
+        if head is None:
+            lines = [f"POST {self._path()} HTTP/1.1", f"Host: 127.0.0.1:{self.port}"]
+            lines += [f"{key}: {value}" for key, value in self._headers(action).items()]
+            head = "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+            self._heads[action, length] = head
+        return head
+
+    def _ask(self, action: str, members: dict[str, object]) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            path = self._path() if "QueueUrl" in members else "/"
+            connection.request("POST", path, self._encode(action, members), self._headers(action))
+            answer = connection.getresponse()
+            body = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 200:
+            said = " ".join(body.decode(errors="replace").split())
+            raise Refused(f"{action}: {answer.status} {said[:150]}")
+        return body
+
+    def _path(self) -> str:
+        raise NotImplementedError
+
+    def _headers(self, action: str) -> dict[str, str]:
+        raise NotImplementedError
+
+    def _encode(self, action: str, members: dict[str, object]) -> bytes:
+        raise NotImplementedError
+
+    # The checks. A body's MD5 looks the same in both protocols.
+
+    def _check_sent(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
+        return [] if buffer.count(self.md5, start, end) == entries else None
+
+    def _check_received(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
+        handles: list[bytes] = self._HANDLE.findall(buffer, start, end)
+        whole = end - start >= len(handles) * len(self.body)
+        return handles if whole and buffer.count(self.md5, start, end) == len(handles) <= entries else None
+
+    def _check_deleted(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
+        return []  # the status says it all; what is left in the queue is counted after the round
+
+    def _check_deleted_all(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
+        raise NotImplementedError
+
+
+class Json(Wire):
+    """AWS JSON 1.0, as boto3 sends it."""
+
+    name = "json"
+    _HANDLE = re.compile(rb'"ReceiptHandle" ?: ?"([^"]+)"')
+
+    def use_queue(self, url: str) -> None:
+        super().use_queue(url)
+        self._delete_start = b'{"QueueUrl": "%b", "ReceiptHandle": "' % url.encode()
+
+    def delete(self, handle: bytes) -> Step:
+        # A handle goes back in the escaped form in which it came, so nothing is decoded here.
+        body = b'%b%b"}' % (self._delete_start, handle)
+        return DELETE, self._head("DeleteMessage", len(body)) + body, 1
+
+    def delete_all(self, handles: list[bytes]) -> Step:
+        entries = b", ".join([b'{"Id": "%d", "ReceiptHandle": "%b"}' % pair for pair in enumerate(handles)])
+        body = b'{"QueueUrl": "%b", "Entries": [%b]}' % (self.queue_url.encode(), entries)
+        return DELETE_BATCH, self._head("DeleteMessageBatch", len(body)) + body, len(handles)
+
+    def create_queue(self, name: str, attributes: Attributes) -> str:
+        answer = json.loads(self._ask("CreateQueue", {"QueueName": name, "Attributes": attributes}))
+        return str(answer["QueueUrl"])
+
+    def count_messages(self) -> int:
+        answer = self._ask("GetQueueAttributes", {"QueueUrl": self.queue_url, "AttributeNames": ["All"]})
+        attributes = json.loads(answer)["Attributes"]
+        return sum(int(value) for key, value in attributes.items() if key.startswith("ApproximateNumberOf"))
+
+    def _path(self) -> str:
+        return "/"
+
+    def _headers(self, action: str) -> dict[str, str]:
+        return {
+            "Accept-Encoding": "identity",
+            "X-Amz-Target": f"AmazonSQS.{action}",
+            "Content-Type": "application/x-amz-json-1.0",
+            "x-amzn-query-mode": "true",
+            "User-Agent": "Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux#6.1 md/arch#x86_64 lang/python#3.11.7"
+            " md/pyimpl#CPython m/E,N,b,Z,e cfg/retry-mode#standard Botocore/1.44.5",
+            "X-Amz-Date": "20260101T000000Z",
+            "Authorization": f"AWS4-HMAC-SHA256 {SCOPE}, SignedHeaders="
+            f"content-type;host;x-amz-date;x-amz-target;x-amzn-query-mode, Signature={SIGNATURE}",
+            "amz-sdk-invocation-id": "437bd579-c052-481e-acdd-9af0bd534bb2",
+            "amz-sdk-request": "attempt=1; max=3",
+        }
+
+    def _encode(self, action: str, members: dict[str, object]) -> bytes:
+        return json.dumps(members).encode()
+
+    def _check_deleted_all(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
+        confirmed = buffer.count(b'"Id"', start, end) == entries
+        return [] if confirmed and buffer.find(b'"SenderFault"', start, end) < 0 else None
+
+
+class Query(Wire):
+    """The query protocol with XML answers, as botocore 1.29 sends it."""
+
+    name = "query"
+    _HANDLE = re.compile(rb"<ReceiptHandle>([^<]+)</ReceiptHandle>")
+    _COUNT = re.compile(r"<Name>ApproximateNumberOf\w+</Name>\s*<Value>(\d+)</Value>")
+
+    def delete(self, handle: bytes) -> Step:
+        return DELETE, self._request("DeleteMessage", {"ReceiptHandle": html.unescape(handle.decode())}), 1
+
+    def delete_all(self, handles: list[bytes]) -> Step:
+        entries = [{"Id": str(i), "ReceiptHandle": html.unescape(h.decode())} for i, h in enumerate(handles)]
+        return DELETE_BATCH, self._request("DeleteMessageBatch", {"Entries": entries}), len(handles)
+
+    def create_queue(self, name: str, attributes: Attributes) -> str:
+        members: dict[str, object] = {"QueueName": name}
+        for number, (key, value) in enumerate(attributes.items(), 1):
+            members |= {f"Attribute.{number}.Name": key, f"Attribute.{number}.Value": value}
+        answer = self._ask("CreateQueue", members).decode()
+        found = re.search(r"<QueueUrl>([^<]+)</QueueUrl>", answer)
+        if found is None:
+            raise Refused(f"CreateQueue: no QueueUrl in {answer[:200]}")
+        return html.unescape(found[1])
+
+    def count_messages(self) -> int:
+        members: dict[str, object] = {"QueueUrl": self.queue_url, "AttributeName.1": "All"}
+        answer = self._ask("GetQueueAttributes", members).decode()
+        return sum(int(count) for count in self._COUNT.findall(answer))
+
+    def _path(self) -> str:
+        return urlsplit(self.queue_url).path or "/"
+
+    def _headers(self, action: str) -> dict[str, str]:
+        return {
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/x-www-form-urlencoded; charset=utf-8",
+            "User-Agent": "Boto3/1.26.165 Python/3.11.7 Linux/6.1 Botocore/1.29.165",
+            "X-Amz-Date": "20260101T000000Z",
+            "Authorization": f"AWS4-HMAC-SHA256 {SCOPE}, "
+            f"SignedHeaders=content-type;host;x-amz-date, Signature={SIGNATURE}",
+            "amz-sdk-invocation-id": "437bd579-c052-481e-acdd-9af0bd534bb2",
+            "amz-sdk-request": "attempt=1",
+        }
+
+    def _encode(self, action: str, members: dict[str, object]) -> bytes:
+        flat: dict[str, object] = {"Action": action, "Version": "2012-11-05"}
+        for key, value in members.items():
+            if not isinstance(value, list):
+                flat[key] = value
+                continue
+            for number, entry in enumerate(value, 1):
+                flat |= {f"{action}RequestEntry.{number}.{member}": text for member, text in entry.items()}
+        return urlencode(flat, quote_via=quote_plus).encode()
+
+    def _check_deleted_all(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
+        confirmed = buffer.count(b"<DeleteMessageBatchResultEntry>", start, end) == entries
+        return [] if confirmed else None
+
+
+PROTOCOLS: dict[str, type[Wire]] = {"json": Json, "query": Query}
