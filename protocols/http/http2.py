@@ -1,0 +1,126 @@
+"""HTTP/2: a connection whose first bytes, or whose TLS handshake, ask for it is handed to Hypercorn.
+
+The rule: Hypercorn is imported when the first such connection comes, so that nobody else waits for it or keeps it in
+memory; and it serves `asgi_app` of the same handler, with our limits and our Date.
+
+What is ugly about it: we take Hypercorn's `TCPServer` from under its `serve`, which wants to own the sockets. Left
+alone it keeps a connection that has gone until its idle time is over, and its tasks cannot be cancelled; so each
+connection has a `WorkerContext` to itself, which is told to end, and `close` aborts the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from protocols.http.asgi import asgi_app
+from protocols.http.http1 import Limits, http_date
+from protocols.http.message import Handler
+
+if TYPE_CHECKING:
+    from hypercorn.config import Config
+
+_log = logging.getLogger("sidebus.http")
+
+
+class Http2:
+    """The HTTP/2 connections of one listener."""
+
+    def __init__(self, handler: Handler, limits: Limits, now_ms: Callable[[], int]) -> None:
+        self._app: Any = asgi_app(handler, max_body_bytes=limits.max_body_bytes, body_timeout_s=limits.body_timeout_s)
+        self._limits = limits
+        self._now_ms = now_ms
+        self._config: Config | None = None
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
+        self._draining = False
+
+    def take(self, transport: asyncio.Transport, received: bytes) -> None:
+        """Goes on with a connection of which `received` has been read."""
+        if self._draining:
+            transport.close()
+            return
+        connection = _Connection(transport, received)
+        task = asyncio.get_running_loop().create_task(self._serve(connection))
+        self._connections[task] = connection
+        task.add_done_callback(self._connections.pop)
+
+    async def drain(self) -> None:
+        """Returns when the requests in flight are answered and the connections closed."""
+        self._draining = True
+        for connection in self._connections.values():
+            connection.ending.set()
+        if self._connections:
+            await asyncio.wait(self._connections)
+
+    async def close(self) -> None:
+        """Cuts every connection off, which cancels what is in flight."""
+        self._draining = True
+        for connection in self._connections.values():
+            connection.transport.abort()
+        if self._connections:
+            await asyncio.wait(self._connections)
+
+    async def _serve(self, connection: _Connection) -> None:
+        from hypercorn.app_wrappers import ASGIWrapper
+        from hypercorn.asyncio.tcp_server import TCPServer
+        from hypercorn.asyncio.worker_context import WorkerContext
+
+        if self._config is None:
+            self._config = _config(self._limits, self._now_ms)
+        loop = asyncio.get_running_loop()
+        context = WorkerContext(None)
+        server = TCPServer(
+            ASGIWrapper(self._app), loop, self._config, context, {}, connection.reader, connection.writer
+        )
+        serving = loop.create_task(server.run())
+        await connection.ending.wait()
+        await context.terminated.set()
+        try:
+            await serving
+        except* OSError:
+            pass  # the client has gone
+        except* Exception:
+            _log.exception("An HTTP/2 connection failed.")
+
+
+class _Connection(asyncio.StreamReaderProtocol):
+    """The streams that Hypercorn wants, and an event for when it should come to an end."""
+
+    def __init__(self, transport: asyncio.Transport, received: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        self.reader = asyncio.StreamReader(loop=loop)
+        super().__init__(self.reader, loop=loop)
+        self.transport = transport
+        self.ending = asyncio.Event()
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self.writer = asyncio.StreamWriter(transport, self, self.reader, loop)
+        if received:
+            self.data_received(received)
+
+    def eof_received(self) -> bool | None:
+        self.ending.set()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ending.set()
+        super().connection_lost(exc)
+
+
+def _config(limits: Limits, now_ms: Callable[[], int]) -> Config:
+    from hypercorn.config import Config
+
+    class Ours(Config):
+        def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
+            return [(b"date", http_date(now_ms() // 1000))]
+
+    config = Ours()
+    config.errorlog = _log
+    config.h2_max_concurrent_streams = limits.max_streams
+    config.h2_max_header_list_size = limits.max_head_bytes
+    config.keep_alive_timeout = limits.idle_timeout_s
+    config.keep_alive_max_requests = sys.maxsize
+    return config
