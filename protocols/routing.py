@@ -116,16 +116,11 @@ class Router:
 
     def route(self, request: Request) -> Route:
         """Never raises, whatever the bytes."""
-        target = authorization = host = content_type = b""
-        for name, value in request.headers:
-            if name == b"x-amz-target":
-                target = value
-            elif name == b"authorization":
-                authorization = value
-            elif name == b"host":
-                host = value
-            elif name == b"content-type":
-                content_type = value
+        field = request.fields.get
+        target = field(b"x-amz-target", b"")
+        authorization = field(b"authorization", b"")
+        host = field(b"host", b"")
+        content_type = field(b"content-type", b"")
         url = request.target
         credential = credential_of(authorization)
         if b"?" in url or not (credential or (target and b"form" not in content_type)):

@@ -57,13 +57,8 @@ def credential_scope(request: Request) -> Scope | None:
     Reads the Authorization header (AWS4-HMAC-SHA256, AWS4-ECDSA-P256-SHA256, and `AWS key:signature` of version 2),
     else presigned query parameters, else the `AWSAccessKeyId` parameter of version 2.
     """
-    credential = b""
-    session_token = False
-    for name, value in request.headers:
-        if name == b"authorization":
-            credential = credential_of(value)
-        elif name == b"x-amz-security-token":
-            session_token = True
+    credential = credential_of(request.fields.get(b"authorization", b""))
+    session_token = b"x-amz-security-token" in request.fields
     if not credential:
         query = request.target.partition(b"?")[2]
         encoded = form_field(query, b"X-Amz-Credential=") or form_field(query, b"AWSAccessKeyId=")

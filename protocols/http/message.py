@@ -11,9 +11,12 @@ from collections.abc import Callable
 
 
 class Request:
-    """One HTTP request, whole. Header names are lower case; header values and the target are as received."""
+    """One HTTP request, whole. Header names are lower case; header values and the target are as received.
 
-    __slots__ = ("body", "headers", "method", "peer", "scheme", "target")
+    `headers` has every header in order, `fields` the first value of each name.
+    """
+
+    __slots__ = ("_fields", "body", "headers", "method", "peer", "scheme", "target")
 
     def __init__(
         self,
@@ -27,16 +30,21 @@ class Request:
         self.method = method
         self.target = target  # path and query string, still percent-encoded
         self.headers = headers
+        self._fields: dict[bytes, bytes] | None = None
         self.body = body
         self.scheme = scheme
         self.peer = peer
 
+    @property
+    def fields(self) -> dict[bytes, bytes]:
+        if self._fields is None:
+            self._fields = dict(self.headers[::-1])
+        return self._fields
+
     def header(self, name: bytes) -> str | None:
         """The first value of the header with this lower-case name, or None."""
-        for key, value in self.headers:
-            if key == name:
-                return value.decode("latin-1")
-        return None
+        value = self.fields.get(name)
+        return None if value is None else value.decode("latin-1")
 
 
 class Response:
