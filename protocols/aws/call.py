@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from broker.core import Broker
-from broker.names import World
+from broker.names import World, partition_of
 from protocols.http.message import Cancel, Request
 from protocols.routing import Route
 
@@ -32,3 +32,8 @@ class Later(NamedTuple):
 
 
 Operation = Callable[[Call], Result | Later]
+
+
+def user_arn(world: World) -> str:
+    """Who a caller is to AWS: a sidecar has no users, so each account has one."""
+    return f"arn:{partition_of(world.region)}:iam::{world.account}:user/sidebus"

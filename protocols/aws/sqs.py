@@ -19,16 +19,18 @@ from broker.errors import (
     InvalidAttributeName,
     InvalidParameterValue,
     MissingParameter,
+    QueueDoesNotExist,
     ResourceNotFoundException,
 )
 from broker.limits import MAX_LIST_RESULTS, MAX_LISTED_MOVE_TASKS
 from broker.names import World
 from broker.queues import Queue, Sending, Sent, messages, receipts
 from broker.queues.attributes import READABLE
+from broker.queues.definitions import SHAREABLE_ACTIONS
 from broker.queues.fifo import sequence_number
 from broker.queues.move_tasks import RUNNING, MoveTask
 from broker.store.port import UNGROUPED, StoredMessage
-from protocols.aws.call import Call, Later, Operation, Result
+from protocols.aws.call import Call, Later, Operation, Result, user_arn
 from protocols.routing import parse_queue_url, queue_url
 from protocols.shapes.model import load
 from protocols.wire.errors import find_error
@@ -53,22 +55,29 @@ _TRACE_HEADER = "AWSTraceHeader"
 
 
 def _queue(call: Call, action: str) -> Queue:
+    """The queue a request names. `action` is as policies have it, which know no batches."""
     url = call.parameters["QueueUrl"]
     address = parse_queue_url(url)
     if address is None:
         raise InvalidAddress(f"The address {url} is not valid for this endpoint.")
-    caller, region = call.world
-    queue = call.broker.queues.find(World(address.account, address.region or region), address.name)
-    if (
-        call.enforce_policies
-        and queue.world.account != caller
-        and not policy.allows(queue.attributes.get("Policy"), caller, f"sqs:{action}", queue.arn)
-    ):
+    queue = call.broker.queues.find(World(address.account, address.region or call.world.region), address.name)
+    if not _may(call, queue, action):
+        name = f"sqs:{action.lower()}"
         raise AccessDenied(
-            f"User: {caller} is not authorized to perform: sqs:{action.lower()} on resource: {queue.arn} "
-            "because no resource-based policy allows the action"
+            f"User: {user_arn(call.world)} is not authorized to perform: {name} on resource: {queue.arn} because no "
+            f"resource-based policy allows the {name} action"
         )
     return queue
+
+
+def _may(call: Call, queue: Queue, action: str) -> bool:
+    caller = call.world.account
+    if not call.enforce_policies or queue.world.account == caller:
+        return True
+    # No policy shares the rest: "Cross-account permissions don't apply to this action", the API reference says there.
+    return action in SHAREABLE_ACTIONS and policy.allows(
+        queue.attributes.get("Policy"), caller, f"sqs:{action}", queue.arn
+    )
 
 
 def _url(call: Call, queue: Queue) -> str:
@@ -92,6 +101,8 @@ def delete_queue(call: Call) -> Result:
 def get_queue_url(call: Call) -> Result:
     account = call.parameters.get("QueueOwnerAWSAccountId") or call.world.account
     queue = call.broker.queues.find(World(account, call.world.region), call.parameters["QueueName"])
+    if not _may(call, queue, "GetQueueUrl"):  # a stranger is not told whether it is there
+        raise QueueDoesNotExist("The specified queue does not exist or you do not have access to it.")
     return {"QueueUrl": _url(call, queue)}
 
 
@@ -170,7 +181,7 @@ def untag_queue(call: Call) -> Result:
 def add_permission(call: Call) -> Result:
     given = call.parameters
     queue = _queue(call, "AddPermission")
-    for member, parameter in (("AWSAccountIds", "PrincipalId"), ("Actions", "ActionName")):
+    for member, parameter in (("AWSAccountIds", "AWSAccountId"), ("Actions", "ActionName")):
         if not given[member]:
             raise MissingParameter(f"The request must contain the parameter {parameter}.")
     call.broker.queues.add_permission(queue, given["Label"], given["AWSAccountIds"], given["Actions"])
@@ -196,8 +207,8 @@ def send_message(call: Call) -> Result:
 
 
 def send_message_batch(call: Call) -> Result:
-    queue = _queue(call, "SendMessageBatch")
-    entries = call.parameters["Entries"]
+    queue = _queue(call, "SendMessage")
+    entries = call.parameters.get("Entries", ())
     outcomes = call.broker.messaging.send_batch(
         queue, [(entry["Id"], _sending(entry)) for entry in entries], call.user_id
     )
@@ -272,7 +283,7 @@ def _batch(entries: Iterable[Mapping[str, Any]], outcomes: Iterable[Any], succes
 def receive_message(call: Call) -> Result | Later:
     given = call.parameters
     queue = _queue(call, "ReceiveMessage")
-    system = given.get("MessageSystemAttributeNames", ()) or given.get("AttributeNames", ())
+    system = [*given.get("MessageSystemAttributeNames", ()), *given.get("AttributeNames", ())]  # the latter is older
     for name in system:
         if name not in SYSTEM_ATTRIBUTES and name not in READABLE:
             raise InvalidAttributeName(f"Unknown Attribute {name}.")
@@ -354,8 +365,8 @@ def delete_message(call: Call) -> Result:
 
 
 def delete_message_batch(call: Call) -> Result:
-    queue = _queue(call, "DeleteMessageBatch")
-    entries = call.parameters["Entries"]
+    queue = _queue(call, "DeleteMessage")
+    entries = call.parameters.get("Entries", ())
     pairs = [(entry["Id"], entry["ReceiptHandle"]) for entry in entries]
     return _batch(entries, call.broker.messaging.delete_message_batch(queue, pairs), lambda _: {})
 
@@ -368,8 +379,8 @@ def change_message_visibility(call: Call) -> Result:
 
 
 def change_message_visibility_batch(call: Call) -> Result:
-    queue = _queue(call, "ChangeMessageVisibilityBatch")
-    entries = call.parameters["Entries"]
+    queue = _queue(call, "ChangeMessageVisibility")
+    entries = call.parameters.get("Entries", ())
     # The model does not require the timeout here; AWS's guide does.
     triples = [(entry["Id"], entry["ReceiptHandle"], entry.get("VisibilityTimeout", 0)) for entry in entries]
     return _batch(entries, call.broker.messaging.change_visibility_batch(queue, triples), lambda _: {})
@@ -389,10 +400,11 @@ def start_message_move_task(call: Call) -> Result:
 def cancel_message_move_task(call: Call) -> Result:
     try:
         handle = json.loads(b64decode(call.parameters["TaskHandle"], validate=True))
-        task_id, source_arn = handle["taskId"], handle["sourceArn"]
-    except (ValueError, KeyError, TypeError):
+        task_id, source_arn = str(handle["taskId"]), str(handle["sourceArn"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InvalidParameterValue("Value for parameter TaskHandle is invalid.") from None
-    if call.broker.queues.find_arn(source_arn) is None:
+    source = call.broker.queues.find_arn(source_arn)
+    if source is None or source.world != call.world:
         raise ResourceNotFoundException("The resource that you specified for the SourceArn parameter doesn't exist.")
     task = call.broker.queues.move_tasks.cancel(task_id, source_arn)
     return {"ApproximateNumberOfMessagesMoved": task.moved}

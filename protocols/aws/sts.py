@@ -6,17 +6,11 @@ https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
 
 from __future__ import annotations
 
-from broker.names import partition_of
-from protocols.aws.call import Call, Operation, Result
+from protocols.aws.call import Call, Operation, Result, user_arn
 
 
 def get_caller_identity(call: Call) -> Result:
-    account, region = call.world
-    return {
-        "UserId": call.user_id,
-        "Account": account,
-        "Arn": f"arn:{partition_of(region)}:iam::{account}:user/sidebus",
-    }
+    return {"UserId": call.user_id, "Account": call.world.account, "Arn": user_arn(call.world)}
 
 
 OPERATIONS: dict[str, Operation] = {"GetCallerIdentity": get_caller_identity}
