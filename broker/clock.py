@@ -7,13 +7,32 @@ everything due in between happens at once, each thing at its own moment and in o
 from __future__ import annotations
 
 import heapq
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 import anyio
 import anyio.lowlevel
+
+log = logging.getLogger("sidebus.clock")
+
+
+def iso_8601_ms(moment_ms: int) -> str:
+    """A moment as AWS writes it in messages: 2012-05-02T00:54:06.655Z."""
+    text = datetime.fromtimestamp(moment_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{moment_ms % 1000:03d}Z"
+
+
+def parse_iso_8601(text: str) -> int | None:
+    """The moment that a text like 2023-08-31T23:51:00.000Z names, or None where it names none."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 class Timer:
@@ -97,7 +116,10 @@ class SystemClock:
         """Keeps appointments until cancelled."""
         while True:
             while (due_ms := self._appointments.next_ms()) is not None and due_ms <= self.now_ms():
-                self._appointments.run_next()
+                try:
+                    self._appointments.run_next()
+                except Exception:  # one broken appointment must not stop time for all others
+                    log.exception("what was due could not be done")
             self._asleep_until_ms, self._sooner = due_ms, anyio.Event()
             # Never longer than a minute: the machine's own clock may be set meanwhile.
             delay_s = 60.0 if due_ms is None else min(60.0, max(0.0, (due_ms - self.now_ms()) / 1000))
@@ -124,6 +146,10 @@ class ManualClock:
 
     def call_at(self, when_ms: int, callback: Callable[[], None]) -> Timer:
         return self._appointments.add(when_ms, callback)
+
+    def next_ms(self) -> int | None:
+        """When the next appointment is."""
+        return self._appointments.next_ms()
 
     def advance(self, by_ms: int) -> None:
         self.set(self._now_ms + by_ms)

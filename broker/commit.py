@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVarTuple
 
 from broker.errors import BrokerFailure
 
@@ -27,6 +27,7 @@ class Transactions(Protocol):
 log = logging.getLogger("sidebus.commit")
 
 Answer = Callable[[BrokerFailure | None], None]
+Arguments = TypeVarTuple("Arguments")
 
 
 class GroupCommit:
@@ -36,6 +37,7 @@ class GroupCommit:
         self._store = store
         self._soon = soon
         self._open = False
+        self._stale = False  # a transaction was lost, and what it had changed in RAM could not be read again
         self._answers: list[Answer] = []
         self.before_commit: list[Callable[[], None]] = []
         self.after_rollback: list[Callable[[], None]] = []
@@ -46,6 +48,16 @@ class GroupCommit:
             self._store.begin()
             self._open = True
             self._soon(self.flush)
+            if self._stale:
+                self._reload()
+
+    def run(self, job: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
+        """Does a job of the broker's own, for which the clock has called. It fails as an operation does."""
+        try:
+            self.enter()
+            job(*arguments)
+        except Exception as error:
+            log.error("%s", self.fail(error))
 
     def then(self, answer: Answer) -> None:
         """Calls `answer` once all that has happened so far is committed: at once if nothing is open."""
@@ -56,12 +68,25 @@ class GroupCommit:
 
     def abort(self, failure: BrokerFailure) -> None:
         """Something of ours broke inside the group: none of it happened, and all who took part are told."""
-        if self._open:
-            self._open = False
-            self._store.rollback()
-        for reload in self.after_rollback:
-            reload()
-        self._let_go(failure)
+        try:
+            if self._open:
+                self._open = False
+                self._store.rollback()
+            self._stale = True
+            self._reload()
+        except Exception:
+            log.exception("the store cannot be read")
+        finally:
+            self._let_go(failure)
+
+    def fail(self, error: Exception) -> BrokerFailure:
+        """Aborts, and says why."""
+        failure = error if isinstance(error, BrokerFailure) else self._store.failure(error)
+        if failure is None:
+            log.error("a group of operations failed", exc_info=error)
+            failure = BrokerFailure(f"Sidebus failed ({type(error).__name__}): see its log.")
+        self.abort(failure)
+        return failure
 
     def flush(self) -> None:
         """Commits what is open and lets the answers go."""
@@ -72,14 +97,15 @@ class GroupCommit:
                 prepare()
             self._store.commit()
         except Exception as error:
-            failure = self._store.failure(error)
-            if failure is None:
-                log.exception("an operation failed while its group was committed")
-                failure = BrokerFailure("Sidebus failed while committing; its log has the details.")
-            self.abort(failure)
+            self.fail(error)
             return
         self._open = False
         self._let_go(None)
+
+    def _reload(self) -> None:
+        for reload in self.after_rollback:
+            reload()
+        self._stale = False
 
     def _let_go(self, failure: BrokerFailure | None) -> None:
         answers, self._answers = self._answers, []

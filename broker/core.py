@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from broker.clock import Clock
 from broker.commit import GroupCommit
+from broker.delivery import Outbox, Signer
 from broker.entropy import Entropy
 from broker.errors import BrokerFailure
 from broker.limits import RELAXED, Limits
 from broker.queues import Messaging, Queues
 from broker.store.port import Store
+from broker.topics import Notifications, Unsigned
 
 
 class Broker:
@@ -18,7 +20,14 @@ class Broker:
     the broker runs the clock.
     """
 
-    def __init__(self, store: Store, clock: Clock, entropy: Entropy | None = None, limits: Limits = RELAXED) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        entropy: Entropy | None = None,
+        limits: Limits = RELAXED,
+        signer: Signer | None = None,
+    ) -> None:
         self.store = store
         self.clock = clock
         self.entropy = entropy or Entropy()
@@ -26,8 +35,22 @@ class Broker:
         self.commit = GroupCommit(store, clock.soon)
         self.queues = Queues(store.queues, clock, self.commit, self.entropy, limits)
         self.messaging = Messaging(self.queues.flow, self.entropy, limits)
+        self.outbox = Outbox(store.deliveries, clock, self.commit, self.messaging)
+        self.notifications = Notifications(
+            store,
+            clock,
+            self.commit,
+            self.entropy,
+            limits,
+            self.queues,
+            self.messaging,
+            self.outbox,
+            signer or Unsigned(),
+        )
         self.commit.enter()
         self.queues.load()
+        self.notifications.load()
+        self.outbox.load()
 
     def failed(self, error: Exception) -> BrokerFailure:
         """An operation broke in a way that is not the caller's doing: its group has not happened."""
@@ -38,6 +61,8 @@ class Broker:
     def reset(self, account: str | None = None) -> None:
         """Empties the broker, or one account."""
         self.queues.reset(account)
+        self.notifications.reset(account)
+        self.outbox.reset(account)
 
     def end_waiting(self) -> None:
         """Answers the long polls with what there is: nothing."""

@@ -116,3 +116,86 @@ class UnsupportedOperation(DomainError):
 
 class InvalidAddress(DomainError):
     default = "The specified ID is invalid."
+
+
+# SNS --------------------------------------------------------------------------------------------
+
+
+class InvalidParameterException(DomainError):
+    pass
+
+
+class InvalidParameterValueException(DomainError):
+    pass
+
+
+class NotFoundException(DomainError):
+    default = "Topic does not exist"
+
+
+class AuthorizationErrorException(DomainError):
+    pass
+
+
+class InvalidStateException(DomainError):
+    pass
+
+
+class TopicLimitExceededException(DomainError):
+    pass
+
+
+class SubscriptionLimitExceededException(DomainError):
+    pass
+
+
+class FilterPolicyLimitExceededException(DomainError):
+    pass
+
+
+class ReplayLimitExceededException(DomainError):
+    pass
+
+
+class TagLimitExceededException(DomainError):
+    default = "Could not complete request: tag quota of per resource exceeded"
+
+
+class EmptyBatchRequestException(DomainError):
+    default = "The batch request doesn't contain any entries."
+
+
+class TooManyEntriesInBatchRequestException(DomainError):
+    default = "The batch request contains more entries than permissible."
+
+
+class BatchEntryIdsNotDistinctException(DomainError):
+    default = "Two or more batch entries in the request have the same Id."
+
+
+class BatchRequestTooLongException(DomainError):
+    default = "The length of all the batch messages put together is more than the limit."
+
+
+class InvalidBatchEntryIdException(DomainError):
+    default = "The Id of a batch entry in a batch request doesn't abide by the specification."
+
+
+class EndpointDisabledException(DomainError):
+    default = "Endpoint is disabled"
+
+
+class PlatformApplicationDisabledException(DomainError):
+    default = "Platform application is disabled"
+
+
+class OptedOutException(DomainError):
+    default = "The phone number is opted out of receiving SMS messages."
+
+
+class UserErrorException(DomainError):
+    pass
+
+
+class VerificationException(DomainError):
+    default = "The one-time password does not match."

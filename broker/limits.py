@@ -4,7 +4,8 @@
 size) holds always and stands here too.
 
 Pages: [1] SQS Developer Guide, "Amazon SQS message quotas"; [2] "Amazon SQS FIFO queue quotas"; [3] API reference
-SetQueueAttributes; [4] PurgeQueue; [5] DeleteQueue; [6] StartMessageMoveTask; [7] ListQueues; [8] TagQueue.
+SetQueueAttributes; [4] PurgeQueue; [5] DeleteQueue; [6] StartMessageMoveTask; [7] ListQueues; [8] TagQueue;
+[9] AWS General Reference, "Amazon SNS endpoints and quotas"; [10] SNS's API reference, at the operation.
 """
 
 from __future__ import annotations
@@ -29,6 +30,18 @@ MAX_MOVE_RATE_PER_S = 500  # [6]
 MAX_LISTED_MOVE_TASKS = 10  # ListMessageMoveTasks
 MAX_POLICY_ACTIONS = 7  # AddPermission
 
+MIN_TOPIC_MESSAGE_BYTES = 1_024  # [10] CreateTopic, MaximumMessageSize
+MAX_TOPIC_MESSAGE_BYTES = 1_048_576  # [10] the same
+DEFAULT_TOPIC_MESSAGE_BYTES = 262_144  # [10] Publish; also of a whole batch
+MAX_LARGE_TOPIC_SUBSCRIPTIONS = 100  # [10] CreateTopic, MaximumMessageSize above 256 KiB
+MAX_SUBJECT_CHARS = 100  # [10] Publish
+MAX_TOPIC_PAGE = 100  # [10] the List operations
+MAX_DATA_PROTECTION_POLICY_CHARS = 30_720  # [10] PutDataProtectionPolicy
+MAX_ARCHIVE_DAYS = 365  # SNS guide, "Message archiving for FIFO topic owners"
+CONFIRMATION_TOKEN_MS = 172_800_000  # [10] Subscribe: two days
+MAX_CUSTOM_USER_DATA_BYTES = 2_048  # [10] CreatePlatformEndpoint
+MAX_SMS_CHARS = 1_600  # [10] Publish
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -44,6 +57,13 @@ class Limits:
     name_reuse_ms: int  # [5] until its name is free again
     attribute_delay_ms: int  # [3] until a changed attribute takes effect
     retention_delay_ms: int  # [3] the same for MessageRetentionPeriod
+    topics: int | None  # [9] of an account in a region
+    fifo_topics: int | None  # [9]
+    fifo_topic_subscriptions: int | None  # [9] of one FIFO topic
+    pending_subscriptions: int | None  # [9] of an account
+    topic_filter_policies: int | None  # [9] of one topic
+    filter_policies: int | None  # [9] of an account
+    topic_replays: int | None  # [9] running at once, of one topic
 
 
 RELAXED = Limits(
@@ -57,6 +77,13 @@ RELAXED = Limits(
     name_reuse_ms=0,
     attribute_delay_ms=0,
     retention_delay_ms=0,
+    topics=None,
+    fifo_topics=None,
+    fifo_topic_subscriptions=None,
+    pending_subscriptions=None,
+    topic_filter_policies=None,
+    filter_policies=None,
+    topic_replays=None,
 )
 
 AWS = Limits(
@@ -70,6 +97,13 @@ AWS = Limits(
     name_reuse_ms=60_000,
     attribute_delay_ms=60_000,
     retention_delay_ms=900_000,
+    topics=100_000,
+    fifo_topics=1_000,
+    fifo_topic_subscriptions=100,
+    pending_subscriptions=5_000,
+    topic_filter_policies=200,
+    filter_policies=10_000,
+    topic_replays=10,
 )
 
 PROFILES = {"relaxed": RELAXED, "aws": AWS}

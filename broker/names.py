@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_TOPIC_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_FIFO_TOPIC_NAME = re.compile(r"[A-Za-z0-9_-]{1,251}\.fifo")
 _FIFO_QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,75}\.fifo")
 
 
@@ -39,6 +41,10 @@ def queue_arn(world: World, name: str) -> str:
     return f"arn:{partition_of(world.region)}:sqs:{world.region}:{world.account}:{name}"
 
 
+def topic_arn(world: World, name: str) -> str:
+    return f"arn:{partition_of(world.region)}:sns:{world.region}:{world.account}:{name}"
+
+
 def parse_arn(text: str) -> Arn | None:
     """The parts of an ARN, or None where the text is none."""
     parts = text.split(":", 5)
@@ -52,3 +58,8 @@ def is_account(text: str) -> bool:
 def is_queue_name(name: str, *, fifo: bool) -> bool:
     """AWS's rule: 1 to 80 letters, digits, hyphens and underscores; a FIFO queue's name ends in `.fifo`."""
     return (_FIFO_QUEUE_NAME if fifo else _QUEUE_NAME).fullmatch(name) is not None
+
+
+def is_topic_name(name: str, *, fifo: bool) -> bool:
+    """AWS's rule: 1 to 256 letters, digits, hyphens and underscores; a FIFO topic's name ends in `.fifo`."""
+    return (_FIFO_TOPIC_NAME if fifo else _TOPIC_NAME).fullmatch(name) is not None

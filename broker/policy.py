@@ -68,3 +68,44 @@ def _names_resource(entry: dict[str, Any], arn: str) -> bool:
     if "Resource" not in entry:
         return True
     return any(fnmatchcase(arn, name) for name in _listed(entry["Resource"]))
+
+
+def allows_service(
+    policy: str | None, service: str, action: str, arn: str, source_arn: str, source_account: str
+) -> bool:
+    """Whether the policy lets a service of AWS do that on the resource for something of its own.
+
+    Conditions on `aws:SourceArn` and `aws:SourceAccount` are evaluated, which is what such policies are made of; a
+    statement with any other allows nothing and, if it denies, denies.
+    """
+    facts = {"aws:sourcearn": source_arn, "aws:sourceaccount": source_account, "aws:sourceowner": source_account}
+    allowed = False
+    for entry in statements(policy):
+        if not (_names_service(entry, service) and _names_action(entry, action) and _names_resource(entry, arn)):
+            continue
+        met = _met(entry.get("Condition") or {}, facts)
+        if entry.get("Effect") == "Deny" and met is not False:
+            return False
+        allowed = allowed or (entry.get("Effect") == "Allow" and met is True)
+    return allowed
+
+
+def _names_service(entry: dict[str, Any], service: str) -> bool:
+    principal = entry.get("Principal")
+    if isinstance(principal, dict):
+        return service in _listed(principal.get("Service")) or "*" in _listed(principal.get("AWS"))
+    return principal == "*"
+
+
+def _met(condition: dict[str, Any], facts: dict[str, str]) -> bool | None:
+    """Whether the condition holds; None where it asks for what nobody here knows."""
+    for operator, asked in condition.items():
+        name = operator.lower().removesuffix("ifexists")
+        for key, values in asked.items():
+            fact = facts.get(key.lower())
+            if fact is None or name not in ("arnequals", "arnlike", "stringequals", "stringlike"):
+                return None
+            exact = name == "stringequals"
+            if not any(fact == value if exact else fnmatchcase(fact, value) for value in _listed(values)):
+                return False
+    return True

@@ -10,27 +10,38 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from html import escape
+from typing import NamedTuple
+
+import orjson
 
 from broker.core import Broker
 from broker.errors import BrokerFailure, DomainError, Throttled
 from broker.names import World
 from protocols import sigv4
-from protocols.aws import sqs, sts
+from protocols.aws import sns, sqs, sts
 from protocols.aws.call import Call, Later, Operation, Result
+from protocols.control.certificate import PREFIX as CERTIFICATE
+from protocols.control.certificate import CertificatePage
 from protocols.control.pages import Control
 from protocols.http.message import Cancel, Reply, Request, Response
-from protocols.routing import Route, Router, parse_queue_url
+from protocols.routing import Route, Router
 from protocols.shapes.model import Operation as OperationShape
-from protocols.shapes.model import Service, load
+from protocols.shapes.model import load
+from protocols.signing import MessageSigner
 from protocols.wire import aws_json, query
 from protocols.wire.errors import WireError, find_error, unknown_operation
 
 log = logging.getLogger("sidebus")
 
-SERVICES: dict[str, dict[str, Operation]] = {"sqs": sqs.OPERATIONS, "sts": sts.OPERATIONS}
+SERVICES: dict[str, dict[str, Operation]] = {
+    "sns": sns.OPERATIONS,
+    "sqs": sqs.OPERATIONS,
+    "sts": sts.OPERATIONS,
+}
 
 _CONTROL = b"/_sidebus/"
-_USERS_REMEMBERED = 1024
+_PLANS_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +52,40 @@ class Settings:
     account: str = "000000000000"
     keys: Mapping[str, str] | None = None
     key_accounts: Mapping[str, str] = field(default_factory=dict)
+    functions: Mapping[str, str] = field(default_factory=dict)  # URL of the Invoke API by function name or ARN
+    sns_cert_host: str | None = None  # what SigningCertURL names; None is the broker's own address
+    verify_endpoints: bool = True  # whether the certificates of HTTPS endpoints must be good
+
+
+class Plan(NamedTuple):
+    """What a route leads to, and who asks: worked out once for all requests of that route."""
+
+    shape: OperationShape
+    function: Operation
+    is_query: bool
+    world: World
+    user_id: str
 
 
 class Application:
     """A `Handler`: answers every request of every service."""
 
-    def __init__(self, broker: Broker, settings: Settings | None = None) -> None:
+    def __init__(self, broker: Broker, settings: Settings | None = None, signer: MessageSigner | None = None) -> None:
         self.broker = broker
         self.settings = settings or Settings()
+        if self.settings.keys is not None:
+            broker.notifications.enforce_policies()
         self._router = Router(self.settings.region, self.settings.account)
-        self._control = Control(broker, sorted(SERVICES))
-        self._callers: dict[tuple[str | None, str, str], tuple[World, str]] = {}
+        self._control = Control(broker, sorted(SERVICES), World(self.settings.account, self.settings.region))
+        self._certificate = None if signer is None else CertificatePage(broker, signer)
+        self._plans: dict[Route, Plan] = {}
 
     def __call__(self, request: Request, reply: Reply) -> Cancel | None:
         if request.target.startswith(_CONTROL):
             self._control(request, reply)
+            return None
+        if self._certificate is not None and request.target.startswith(CERTIFICATE):
+            self._certificate(request, reply)
             return None
         route = self._router.route(request)
         exchange = Exchange(self.broker, request, route, reply)
@@ -76,36 +106,36 @@ class Application:
         return None
 
     def _perform(self, exchange: Exchange, request: Request, route: Route) -> Result | Later:
-        service, functions = exchange.service, SERVICES.get(route.service or "")
-        if service is None or functions is None:
-            raise WireError("UnknownOperationException", "", 404)
-        if self.settings.keys is not None:
-            sigv4.verify(request, self.settings.keys, self.broker.clock.now_ms() / 1000, service=route.service)
-        name = route.operation or ""
-        shape = service.operation(name)
-        function = functions.get(name)
-        is_query = route.protocol == "query"
+        keys = self.settings.keys
+        if keys is not None and route.service in SERVICES and not _is_open(route):
+            self._authenticate(request, route, keys)
+        plan = self._plans.get(route) or self._plan(route)
+        exchange.shape = shape = plan.shape
+        given = query.decode(shape, _form(request, route)) if plan.is_query else aws_json.decode(shape, request.body)
+        return plan.function(Call(self.broker, plan.world, plan.user_id, keys is not None, given, request, route))
+
+    def _authenticate(self, request: Request, route: Route, keys: Mapping[str, str]) -> None:
+        if route.service == "sqs" and _is_signed_by_version_2(request):
+            raise WireError("InvalidSecurity", "The request was not made over HTTPS or did not use SigV4 for signing.")
+        sigv4.verify(request, keys, self.broker.clock.now_ms() / 1000, service=route.service)
+
+    def _plan(self, route: Route) -> Plan:
+        functions = SERVICES.get(route.service or "")
+        if route.service is None or functions is None:
+            asked = route.service or "what this request asks for"
+            raise WireError("UnknownOperationException", f"Sidebus serves {', '.join(SERVICES)}, not {asked}.", 404)
+        service, name, is_query = load(route.service), route.operation or "", route.protocol == "query"
+        shape, function = service.operation(name), functions.get(name)
         if shape is None or function is None:
             if not name and is_query:
                 raise WireError("MissingAction", "The request must contain the parameter Action.")
             raise unknown_operation(service, name, query=is_query)
-        exchange.shape = shape
-        parameters = _form(request, route) if is_query else None
-        given = aws_json.decode(shape, request.body) if parameters is None else query.decode(shape, parameters)
-        world, user_id = self._caller(route)
-        return function(Call(self.broker, world, user_id, self.settings.keys is not None, given, request, route))
-
-    def _caller(self, route: Route) -> tuple[World, str]:
-        key = (route.access_key, route.account, route.region)
-        caller = self._callers.get(key)
-        if caller is None:
-            account = self.settings.key_accounts.get(route.access_key or "", route.account)
-            user_id = "AIDA" + sha256(f"{account} {route.access_key}".encode()).hexdigest()[:17].upper()
-            caller = (World(account, route.region), user_id)
-            if len(self._callers) >= _USERS_REMEMBERED:
-                self._callers.clear()
-            self._callers[key] = caller
-        return caller
+        account = self.settings.key_accounts.get(route.access_key or "", route.account)
+        user_id = "AIDA" + sha256(f"{account} {route.access_key}".encode()).hexdigest()[:17].upper()
+        if len(self._plans) >= _PLANS_REMEMBERED:
+            self._plans.clear()
+        plan = self._plans[route] = Plan(shape, function, is_query, World(account, route.region), user_id)
+        return plan
 
 
 def _form(request: Request, route: Route) -> dict[str, str]:
@@ -113,11 +143,22 @@ def _form(request: Request, route: Route) -> dict[str, str]:
     parameters = query.parse_form(in_url) if in_url else {}
     if request.body:
         parameters |= query.parse_form(request.body)
-    if route.service == "sqs" and "QueueUrl" not in parameters:
-        url = path.decode("latin-1")
-        if parse_queue_url(url) is not None:  # old clients address the queue and do not name it again
-            parameters["QueueUrl"] = url
+    if route.service == "sqs" and not parameters.get("QueueUrl"):
+        # Old clients address the queue and do not name it again; an address that is none is refused as such.
+        host = request.header(b"host") or "localhost"
+        parameters["QueueUrl"] = f"{request.scheme}://{host}{path.decode('latin-1')}"
     return parameters
+
+
+def _is_open(route: Route) -> bool:
+    """Whether nobody need have signed it, and nobody has."""
+    return route.service == "sns" and route.access_key is None and sns.is_open(route.operation)
+
+
+def _is_signed_by_version_2(request: Request) -> bool:
+    scope = sigv4.credential_scope(request)
+    header = request.header(b"authorization") or ""
+    return scope is not None and not header.startswith("AWS4") and b"X-Amz-Algorithm=" not in request.target
 
 
 def _code(error: DomainError) -> str:
@@ -127,7 +168,7 @@ def _code(error: DomainError) -> str:
 class Exchange:
     """One request on its way to its answer, in the form the client speaks."""
 
-    __slots__ = ("_broker", "_reply", "_request", "_request_id", "_route", "service", "shape")
+    __slots__ = ("_broker", "_reply", "_request", "_request_id", "_route", "shape")
 
     def __init__(self, broker: Broker, request: Request, route: Route, reply: Reply) -> None:
         self._broker = broker
@@ -135,7 +176,6 @@ class Exchange:
         self._route = route
         self._reply = reply
         self._request_id = broker.entropy.uuid()
-        self.service: Service | None = load(route.service) if route.service in SERVICES else None
         self.shape: OperationShape | None = None
 
     def answer(self, result: Result) -> None:
@@ -168,22 +208,30 @@ class Exchange:
         return self._error("ServiceUnavailable", str(failure), 503)
 
     def _error(self, code: str, message: str, status: int | None) -> Response:
-        service = self.service
-        if service is None:
-            # Nothing said which service it was for; the JSON protocols' form is what most clients can read.
-            body = b'{"__type":"UnknownOperationException"}'
-            return self._response(status or 404, [(b"content-type", b"application/x-amz-json-1.0")], body)
+        if self._route.service not in SERVICES:
+            return self._unserved(message, status or 404)
+        service = load(self._route.service)
         known = find_error(service, code).status
         if self._route.protocol != "query" and service.json_version is not None:
             headers, body = aws_json.encode_error(service, code, message)
-            # SQS in JSON answers 400 where the query protocol had 403, 404 and 409.
-            return self._response(status or (400 if known < 500 else known), headers, body)
+            if status is None:  # SQS in JSON answers 400 where its own errors had 403 and 404 in the query protocol
+                status = 400 if code in service.errors else known
+            return self._response(status, headers, body)
         status = known if status in (None, 400) else status
         if self._wants_json():
             body = query.encode_error_as_json(service, code, message, self._request_id)
             return self._response(status, [(b"content-type", b"application/json")], body)
         body = query.encode_error(service, code, message, self._request_id)
         return self._response(status, [(b"content-type", b"text/xml")], body)
+
+    def _unserved(self, message: str, status: int) -> Response:
+        """No model says how this service refuses: the way of the query protocol, or that of the JSON ones."""
+        if self._route.protocol == "query":
+            error = f"<Type>Sender</Type><Code>InvalidAction</Code><Message>{escape(message, quote=False)}</Message>"
+            text = f"<ErrorResponse><Error>{error}</Error><RequestId>{self._request_id}</RequestId></ErrorResponse>"
+            return self._response(status, [(b"content-type", b"text/xml")], text.encode())
+        body = orjson.dumps({"__type": "UnknownOperationException", "message": message})
+        return self._response(status, [(b"content-type", b"application/x-amz-json-1.0")], body)
 
     def _wants_json(self) -> bool:
         return "application/json" in (self._request.header(b"accept") or "")

@@ -23,6 +23,7 @@ examples:
   sidebus serve --limits aws                       with AWS's quotas and waiting times
   sidebus serve --tls-cert c.pem --tls-key k.pem   https, HTTP/2 and HTTP/1.1
   sidebus serve --auth strict --key AKIDEXAMPLE=secret
+  sidebus serve --function thumbnails=http://127.0.0.1:9000
 
 then, in your program's environment:
   AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
@@ -81,6 +82,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ID=SECRET[@ACCOUNT]",
         help="with --auth strict: a key that may sign, several times or separated by commas in SIDEBUS_KEY",
     )
+    serve.add_argument(
+        "--function",
+        action="append",
+        metavar="NAME=URL",
+        help="where a Lambda function (its name or ARN) can be invoked: the runtime interface emulator, sam local; "
+        "several times or separated by commas in SIDEBUS_FUNCTION",
+    )
+    _option(
+        serve,
+        "--sns-cert-host",
+        None,
+        "host or URL that SigningCertURL names in SNS's messages (default: the address the subscriber uses)",
+        metavar="HOST",
+    )
+    _option(
+        serve,
+        "--verify-endpoints",
+        "yes",
+        "whether HTTPS endpoints that SNS delivers to must have a good certificate",
+        metavar="yes|no",
+    )
     return parser
 
 
@@ -106,6 +128,16 @@ def _keys(listed: Sequence[str] | None) -> tuple[dict[str, str], dict[str, str]]
     return keys, accounts
 
 
+def _functions(listed: Sequence[str] | None) -> dict[str, str]:
+    functions = {}
+    for entry in listed or [part for part in os.environ.get("SIDEBUS_FUNCTION", "").split(",") if part]:
+        match = re.fullmatch(r"([^=\s]+)=(https?://[^/?#\s]+[^\s]*)", entry)
+        if match is None:
+            raise UsageError(f"--function takes NAME=URL, such as thumbnails=http://127.0.0.1:9000, not {entry}.")
+        functions[match[1]] = match[2]
+    return functions
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     options = _parser().parse_args(arguments)
@@ -120,8 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         strict = _choice("auth", options.auth, ("none", "strict")) == "strict"
         if strict and not keys:
             raise UsageError("--auth strict needs at least one --key ID=SECRET.")
-        if not options.port.isdigit() or int(options.port) > 65535:
+        if not re.fullmatch("[0-9]{1,5}", options.port) or int(options.port) > 65535:
             raise UsageError(f"--port takes a number from 0 to 65535, not {options.port}.")
+        if options.tls_key and not options.tls_cert:
+            raise UsageError("--tls-key needs --tls-cert with the certificate of that key.")
         if not is_account(options.account):
             raise UsageError(f"--account takes twelve digits, not {options.account}.")
         if not re.fullmatch(r"[a-z0-9-]{1,64}", options.region):
@@ -136,7 +170,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 log_format=_choice("log-format", options.log_format, ("text", "json")),
                 tls_cert=options.tls_cert,
                 tls_key=options.tls_key,
-                settings=Settings(options.region, options.account, keys if strict else None, accounts),
+                settings=Settings(
+                    options.region,
+                    options.account,
+                    keys if strict else None,
+                    accounts,
+                    functions=_functions(options.function),
+                    sns_cert_host=options.sns_cert_host or None,
+                    verify_endpoints=_choice("verify-endpoints", options.verify_endpoints, ("yes", "no")) == "yes",
+                ),
             )
         )
     except (UsageError, BrokerFailure, ListenError) as error:

@@ -17,9 +17,15 @@ import anyio
 
 from broker.clock import Soon, SystemClock
 from broker.core import Broker
+from broker.delivery import HTTP, LAMBDA
 from broker.limits import PROFILES
 from broker.store.sqlite import SqliteStore
 from protocols.application import Application, Settings
+from protocols.delivery.client import Client
+from protocols.delivery.driver import Driver
+from protocols.delivery.functions import Functions, LambdaTransport
+from protocols.delivery.http import HttpTransport
+from protocols.signing import MessageSigner
 
 
 def soon() -> Soon:
@@ -36,20 +42,30 @@ def soon() -> Soon:
 async def running(
     data: Path | None = None, *, sync: str = "full", limits: str = "relaxed", settings: Settings | None = None
 ) -> AsyncIterator[Application]:
-    """A broker that keeps its appointments, and its application.
+    """A broker that keeps its appointments and delivers to remote ends, and its application.
 
     `data`, `sync` and `limits` are as for `sidebus serve`. Raises BrokerFailure where the store cannot be opened.
     """
+    settings = settings or Settings()
     clock = SystemClock(soon())
-    broker = Broker(SqliteStore(data, sync=sync), clock, limits=PROFILES[limits])
+    store = SqliteStore(data, sync=sync)
+    signer = MessageSigner(store, settings.sns_cert_host)
+    broker = Broker(store, clock, limits=PROFILES[limits], signer=signer)
+    broker.commit.after_rollback.append(signer.forget)
+    client = Client(verify=settings.verify_endpoints)
+    functions = Functions(settings.functions)
+    driver = Driver(broker, {HTTP: HttpTransport(client), LAMBDA: LambdaTransport(client, functions)})
     try:
-        async with anyio.create_task_group() as timekeeper:
-            timekeeper.start_soon(clock.run)
-            yield Application(broker, settings)
-            timekeeper.cancel_scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(clock.run)
+            tasks.start_soon(driver.run)
+            yield Application(broker, settings, signer)
+            tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if len(group.exceptions) == 1:  # the caller's own, which the task group wrapped
             raise group.exceptions[0] from None
         raise
     finally:
         broker.close()
+        with anyio.CancelScope(shield=True):
+            await client.close()

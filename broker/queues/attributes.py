@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from broker.errors import InvalidAttributeName, InvalidAttributeValue, InvalidParameterValue
+import orjson
+
+from broker.errors import InvalidAttributeName, InvalidAttributeValue, InvalidParameterValue, OverLimit
 from broker.limits import (
     MAX_DELAY_S,
     MAX_MESSAGE_BYTES,
@@ -24,6 +26,7 @@ from broker.limits import (
     MIN_RETENTION_S,
 )
 from broker.names import parse_arn
+from broker.policy import statements
 
 INTEGERS = {
     "DelaySeconds": (0, MAX_DELAY_S),
@@ -38,6 +41,7 @@ FIFO_CHOICES = {
     "DeduplicationScope": ("queue", "messageGroup"),
     "FifoThroughputLimit": ("perQueue", "perMessageGroupId"),
 }
+POLICY_QUOTAS = {"Bytes": 8_192, "Statements": 20, "Principals": 50, "Actions": 7}  # guide, "Amazon SQS policy quotas"
 CLEARABLE = {"Policy", "RedrivePolicy", "RedriveAllowPolicy", "KmsMasterKeyId"}  # an empty value takes it away
 SETTABLE = {*INTEGERS, *FIFO_CHOICES, *CLEARABLE, "FifoQueue", "SqsManagedSseEnabled"}
 
@@ -188,8 +192,8 @@ def merged(before: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, s
 
 def _json_map(value: str) -> dict[str, Any] | None:
     try:
-        document = json.loads(value)
-    except (ValueError, RecursionError):
+        document = orjson.loads(value)  # strict: no NaN, no half of a surrogate pair that no answer could carry
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None
 
@@ -198,7 +202,23 @@ def _policy(value: str) -> str:
     document = _json_map(value)
     if document is None or not isinstance(document.get("Statement"), list | dict):
         raise InvalidAttributeValue("Invalid value for the parameter Policy.")
+    entries = statements(value)
+    _check_policy_quota("Bytes", len(value.encode()))
+    _check_policy_quota("Statements", len(entries))
+    for entry in entries:
+        principal = entry.get("Principal")
+        _check_policy_quota("Principals", _count(principal.get("AWS") if isinstance(principal, dict) else principal))
+        _check_policy_quota("Actions", _count(entry.get("Action")))
     return value
+
+
+def _count(value: object) -> int:
+    return len(value) if isinstance(value, list) else 1
+
+
+def _check_policy_quota(what: str, count: int) -> None:
+    if count > POLICY_QUOTAS[what]:
+        raise OverLimit(f"{count} {what} were found, maximum allowed is {POLICY_QUOTAS[what]}.")
 
 
 def _invalid(name: str, value: str, reason: str) -> InvalidParameterValue:

@@ -8,11 +8,12 @@ content; that a parameter is there and of its type was checked by whoever decode
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from broker import policy
-from broker.clock import Clock
+from broker.clock import Clock, Timer
 from broker.commit import GroupCommit
 from broker.entropy import Entropy
 from broker.errors import (
@@ -31,6 +32,8 @@ from broker.queues.flow import Flow
 from broker.queues.move_tasks import MoveTasks
 from broker.queues.queue import PendingChange, Queue
 from broker.store.port import QueueStore
+
+RESUME_MS = 1000
 
 _EMPTY: Mapping[str, str] = {}
 
@@ -62,40 +65,59 @@ class Queues:
         self.flow = Flow(store, clock, commit)
         self.move_tasks = MoveTasks(self.flow, entropy)
         self._tombstones: dict[tuple[World, str], int] = {}
-        commit.after_rollback.append(self.load)
+        self._resumption: Timer | None = None
+        commit.after_rollback.append(self._reload)
 
     # the life of queues
 
     def load(self) -> None:
-        """Takes over what the store knows: at the start, and after a transaction that did not happen."""
+        """Takes over what the store knows, and makes all appointments."""
+        self._take_over()
+        self._resume()
+
+    def _reload(self) -> None:
+        """After a transaction that did not happen."""
+        self._take_over()
+        # Appointments were kept in it or made for it. They are made anew, but not at once: a full disk stays full.
+        if self._resumption is None or self._resumption.callback is None:
+            due_ms = self._clock.now_ms() + RESUME_MS
+            self._resumption = self._clock.call_at(due_ms, partial(self._commit.run, self._resume))
+
+    def _take_over(self) -> None:
         flow = self.flow
-        known = {queue.queue_no: queue for queue in flow.queues.values()}
-        for record in self._store.load_queues():
-            queue = known.pop(record.queue_no, None)
-            if queue is not None:
+        records = {record.queue_no: record for record in self._store.load_queues()}
+        for queue in list(flow.queues.values()):
+            record = records.pop(queue.queue_no, None)
+            if record is not None:
                 queue.restore(record)
-                continue
-            queue = Queue.from_record(record)
-            flow.add(queue)
-            self._resume(queue)
-        for queue in known.values():
-            flow.remove(queue)
+            else:
+                flow.remove(queue)
+        for record in records.values():
+            flow.add(Queue.from_record(record))
         self._tombstones = {
             (World(account, region), name): free_ms for account, region, name, free_ms in self._store.load_tombstones()
         }
         self.move_tasks.load()
-        flow.sweep_soon()
-        flow.forget_later()
 
-    def _resume(self, queue: Queue) -> None:
+    def _resume(self) -> None:
+        for queue in self.flow.queues.values():
+            self._resume_queue(queue)
+        self.move_tasks.resume()
+        self.flow.resume_sweeps()
+
+    def _resume_queue(self, queue: Queue) -> None:
         for change in queue.pending:
-            self._clock.call_at(change.effective_ms, lambda: self._apply_pending(queue))
+            self._appoint(change.effective_ms, self._apply_pending, queue)
         if queue.purge_sequence is not None and queue.purged_ms is not None:
-            self._clock.call_at(queue.purged_ms + self.limits.purge_delay_ms, lambda: self.flow.purge_step(queue))
+            self._appoint(queue.purged_ms + self.limits.purge_delay_ms, self.flow.purge_step, queue)
         if queue.deleted_ms is not None:
-            self._clock.call_at(queue.deleted_ms, lambda: self._remove(queue))
+            self._appoint(queue.deleted_ms, self._remove, queue)
         if queue.message_count:
             self.flow.expire(queue)
+        self.flow.touch(queue)
+
+    def _appoint(self, when_ms: int, job: Callable[[Queue], None], queue: Queue) -> None:
+        self._clock.call_at(when_ms, partial(self._commit.run, job, queue))
 
     def find(self, world: World, name: str) -> Queue:
         """Raises QueueDoesNotExist."""
@@ -173,7 +195,7 @@ class Queues:
         if self.limits.delete_delay_ms:
             queue.deleted_ms = now_ms + self.limits.delete_delay_ms
             self._store.put_queue(queue.record())
-            self._clock.call_at(queue.deleted_ms, lambda: self._remove(queue))
+            self._appoint(queue.deleted_ms, self._remove, queue)
         else:
             self._remove(queue)
 
@@ -186,8 +208,6 @@ class Queues:
         self._store.delete_queue(queue.queue_no)
         self._store.discard_shelf(queue.shelf_no)
         self.flow.sweep_soon()
-        for waiter in list(queue.waiters):
-            waiter.give_up()
 
     def reset(self, account: str | None = None) -> None:
         """Forgets everything, or everything of one account: for tests."""
@@ -256,7 +276,7 @@ class Queues:
             if change:
                 queue.pending.append(PendingChange(now_ms + delay_ms, change))
                 if delay_ms:
-                    self._clock.call_at(now_ms + delay_ms, lambda: self._apply_pending(queue))
+                    self._appoint(now_ms + delay_ms, self._apply_pending, queue)
         self._apply_pending(queue)
 
     def _apply_pending(self, queue: Queue) -> None:
@@ -346,6 +366,6 @@ class Queues:
         if self.limits.purge_delay_ms:
             queue.purge_sequence = queue.last_sequence
             self._store.put_queue(queue.record())
-            self._clock.call_at(now_ms + self.limits.purge_delay_ms, lambda: self.flow.purge_step(queue))
+            self._appoint(now_ms + self.limits.purge_delay_ms, self.flow.purge_step, queue)
         else:
             self.flow.empty(queue)

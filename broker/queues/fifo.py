@@ -42,20 +42,37 @@ def receive(flow: Flow, queue: Queue, limit: int, now_ms: int, visible_ms: int) 
                 regroup(flow, queue, group_id)
         if all_good or len(good) == limit or (good and visible_ms <= now_ms):
             break
+    else:
+        flow.look_again(queue)
     return good
+
+
+def look(flow: Flow, queue: Queue, limit: int, now_ms: int) -> list[StoredMessage]:
+    """What a receive would take now, in the order of sending, untouched."""
+    ids: list[int] = []
+    for group_id in flow.store.ready_groups(queue.shelf_no, now_ms, limit):
+        ids += _visible_front(flow, queue, group_id, limit - len(ids), now_ms)
+        if len(ids) == limit:
+            break
+    return sorted(flow.store.get(ids)) if ids else []
 
 
 def _take_group(
     flow: Flow, queue: Queue, group_id: str, limit: int, now_ms: int, visible_ms: int
 ) -> list[StoredMessage]:
+    ids = _visible_front(flow, queue, group_id, limit, now_ms)
+    received = flow.store.take_ids(ids, now_ms, visible_ms) if ids else []
+    received.sort()  # by id: the order of sending
+    return received
+
+
+def _visible_front(flow: Flow, queue: Queue, group_id: str, limit: int, now_ms: int) -> list[int]:
     ids = []
     for id, state in flow.store.group_front(queue.shelf_no, group_id, limit):
         if state.visible_ms > now_ms:  # delayed: what comes after it waits too
             break
         ids.append(id)
-    received = flow.store.take_ids(ids, now_ms, visible_ms) if ids else []
-    received.sort()  # by id: the order of sending
-    return received
+    return ids
 
 
 def regroup(flow: Flow, queue: Queue, group_id: str) -> None:

@@ -6,14 +6,15 @@ is noted in sets and done in `before_commit`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from broker.clock import Clock
 from broker.commit import GroupCommit
 from broker.names import World
 from broker.queues import dead_letters, fifo, standard
 from broker.queues.queue import Queue
-from broker.store.port import NewMessage, QueueStore, StoredMessage
+from broker.store.port import UNGROUPED, NewMessage, QueueStore, StoredMessage
 
 SWEEP_ROWS = 500  # a step of a long sweep: some 2 ms
 
@@ -40,6 +41,9 @@ class Flow:
         self.by_arn[queue.arn] = queue
 
     def remove(self, queue: Queue) -> None:
+        """Forgets a queue; who waits for its messages is answered with nothing."""
+        for waiter in list(queue.waiters):
+            waiter.give_up()
         del self.queues[queue.world, queue.name]
         del self.by_arn[queue.arn]
         self._counted.discard(queue)
@@ -48,21 +52,47 @@ class Flow:
             if timer is not None:
                 timer.cancel()
 
+    def resume_sweeps(self) -> None:
+        self.sweep_soon()
+        self.forget_later()
+
     # messages
 
     def insert(self, queue: Queue, messages: Sequence[NewMessage]) -> None:
+        if not queue.fifo:
+            messages = self._with_groups(queue, messages)
         self.store.insert(messages)
+        self._arrived(queue, messages)
+
+    def insert_all(self, arrivals: Mapping[Queue, Sequence[NewMessage]]) -> None:
+        """Into many queues with one call on the store."""
+        rows: list[NewMessage] = []
+        for queue, messages in arrivals.items():
+            rows += messages if queue.fifo else self._with_groups(queue, messages)
+        self.store.insert(rows)
+        for queue, messages in arrivals.items():
+            self._arrived(queue, messages)
+        if any(queue.fifo for queue in arrivals):
+            self.forget_later()
+
+    def _arrived(self, queue: Queue, messages: Sequence[NewMessage]) -> None:
         queue.message_count += len(messages)
         self._counted.add(queue)
         if queue.fifo:
             self.store.add_groups((m.shelf_no, m.group_id or "", m.visible_ms, m.id) for m in messages)
-        elif not queue.fair and any(m.group_id is not None for m in messages):
+        self.touch(queue)
+        due_ms = min([m.sent_ms for m in messages]) + queue.settings.retention_ms
+        if queue.expiry is None or due_ms < queue.expiry.when_ms:  # dead letters bring their age
+            self._appoint_expiry(queue, due_ms)
+
+    def _with_groups(self, queue: Queue, messages: Sequence[NewMessage]) -> Sequence[NewMessage]:
+        """On a fair queue each message has a group, from the first message with one on."""
+        if not queue.fair:
+            if all(m.group_id is None for m in messages):
+                return messages
             queue.fair = True
             self.store.put_queue(queue.record())
-        if queue.waiters:
-            self._touched[queue] = None
-        if queue.expiry is None:
-            self._appoint_expiry(queue, min(m.sent_ms for m in messages))
+        return [m if m.group_id is not None else m._replace(group_id=UNGROUPED) for m in messages]
 
     def receive(self, queue: Queue, limit: int, now_ms: int, visible_ms: int) -> list[StoredMessage]:
         """Up to `limit` messages, hidden until `visible_ms`. Dead letters move and expired ones go on the way."""
@@ -82,8 +112,7 @@ class Flow:
         limit = 1 << 62 if redrive is None or target is None else redrive.max_receive_count
         good = [m for m in received if m.receive_count <= limit and m.sent_ms > oldest_ms]
         if len(good) != len(received):
-            expired = [m.id for m in received if m.sent_ms <= oldest_ms]
-            self.delete(queue, expired or [])
+            self.delete(queue, [m.id for m in received if m.sent_ms <= oldest_ms])
             dead = [m for m in received if m.receive_count > limit and m.sent_ms > oldest_ms]
             if dead and target is not None:
                 dead_letters.move(self, queue, target, dead, now_ms)
@@ -95,20 +124,17 @@ class Flow:
             return
         groups = self.store.delete_ids(ids)
         queue.message_count -= len(groups)
-        queue.in_flight_bound -= len(groups)
         self._counted.add(queue)
         if queue.fifo:
             for group_id in set(groups):
                 fifo.regroup(self, queue, group_id or "")
 
-    def delete_received(self, queue: Queue, id: int, receive_count: int) -> bool:
-        """Takes a message away if that was its last receive."""
-        if not self.store.delete(id, receive_count):
-            return False
-        queue.message_count -= 1
-        queue.in_flight_bound -= 1
-        self._counted.add(queue)
-        return True
+    def delete_received(self, queue: Queue, receives: Sequence[tuple[int, int]]) -> None:
+        """Takes away those of (id, receive count) whose last receive that was."""
+        deleted = self.store.delete(receives)
+        if deleted:
+            queue.message_count -= deleted
+            self._counted.add(queue)
 
     def empty(self, queue: Queue) -> None:
         """Takes all messages away at once; the rows go later."""
@@ -123,6 +149,10 @@ class Flow:
         """Something may have become receivable."""
         if queue.waiters:
             self._touched[queue] = None
+
+    def look_again(self, queue: Queue) -> None:
+        """A receive found dead letters only, and gave up before it had seen all: who waits tries once more."""
+        self.clock.soon(partial(self.commit.run, self.touch, queue))
 
     # once a group
 
@@ -155,18 +185,18 @@ class Flow:
             queue.wake.cancel()
             queue.wake = None
         if next_ms is not None:
-            queue.wake = self.clock.call_at(next_ms, lambda: self._wake(queue))
+            queue.wake = self.clock.call_at(next_ms, partial(self.commit.run, self._wake, queue))
 
     def _wake(self, queue: Queue) -> None:
         queue.wake = None
-        self.commit.enter()
         self.touch(queue)
 
     # sweeps, each in steps of its own transaction
 
-    def _appoint_expiry(self, queue: Queue, oldest_sent_ms: int) -> None:
-        due_ms = oldest_sent_ms + queue.settings.retention_ms
-        queue.expiry = self.clock.call_at(due_ms, lambda: self.expire(queue))
+    def _appoint_expiry(self, queue: Queue, due_ms: int) -> None:
+        if queue.expiry is not None:
+            queue.expiry.cancel()
+        queue.expiry = self.clock.call_at(due_ms, partial(self.commit.run, self.expire, queue))
 
     def expire(self, queue: Queue) -> None:
         """Deletes what is past its retention, then makes the next appointment."""
@@ -180,9 +210,9 @@ class Flow:
         ids = self.store.ids_sent_before(queue.shelf_no, before_ms, SWEEP_ROWS)
         self.delete(queue, ids)
         if len(ids) == SWEEP_ROWS:
-            self.clock.soon(lambda: self.expire(queue))
+            self.clock.soon(partial(self.commit.run, self.expire, queue))
         elif (oldest_ms := self.store.oldest_sent_ms(queue.shelf_no)) is not None:
-            self._appoint_expiry(queue, oldest_ms)
+            self._appoint_expiry(queue, oldest_ms + queue.settings.retention_ms)
 
     def purge_step(self, queue: Queue) -> None:
         """Deletes some of what PurgeQueue was called for, where that is not done at once."""
@@ -192,7 +222,7 @@ class Flow:
         ids = self.store.ids_through(queue.shelf_no, queue.purge_sequence, SWEEP_ROWS)
         self.delete(queue, ids)
         if len(ids) == SWEEP_ROWS:
-            self.clock.soon(lambda: self.purge_step(queue))
+            self.clock.soon(partial(self.commit.run, self.purge_step, queue))
         else:
             queue.purge_sequence = None
             self.store.put_queue(queue.record())
@@ -204,7 +234,9 @@ class Flow:
 
     def _sweep(self) -> None:
         self._sweeping = False
-        self.commit.enter()
+        self.commit.run(self._sweep_step)
+
+    def _sweep_step(self) -> None:
         if self.store.sweep_shelves(SWEEP_ROWS):
             self.sweep_soon()
 
@@ -220,7 +252,9 @@ class Flow:
 
     def _forget(self) -> None:
         self._forgetting = False
-        self.commit.enter()
+        self.commit.run(self._forget_step)
+
+    def _forget_step(self) -> None:
         if self.store.forget_expired(self.clock.now_ms(), SWEEP_ROWS) >= SWEEP_ROWS:
             self._forgetting = True
             self.clock.soon(self._forget)

@@ -20,7 +20,7 @@ from broker.limits import MAX_MESSAGE_ATTRIBUTES
 Attributes = Mapping[str, Mapping[str, Any]]
 """Name -> {"DataType": str, "StringValue": str} or {"DataType": str, "BinaryValue": bytes}."""
 
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_CONTROLS = bytes(code for code in range(0x20) if code not in b"\t\n\r")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _DATA_TYPE = re.compile(r"(String|Number|Binary)(\.[^\x00-\x1f]+)?")
@@ -28,9 +28,17 @@ GROUP_OR_DEDUPLICATION_ID = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}")
 
 
 def check_body(body: str) -> None:
-    if body.isascii() and body.isprintable():  # nearly all are, and this is ten times as fast
-        return
-    if _FORBIDDEN.search(body):
+    """Raises InvalidMessageContents for characters that XML 1.0 cannot have."""
+    try:
+        encoded = body.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        forbidden = True
+    else:
+        # Deleting what is forbidden and comparing lengths is several times as fast as a regular expression.
+        forbidden = len(encoded.translate(None, _CONTROLS)) != len(encoded) or (
+            not body.isascii() and (b"\xef\xbf\xbe" in encoded or b"\xef\xbf\xbf" in encoded)  # U+FFFE, U+FFFF
+        )
+    if forbidden:
         raise InvalidMessageContents(
             "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | "
             "#xE000 to #xFFFD | #x10000 to #x10FFFF"

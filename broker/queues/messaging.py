@@ -43,7 +43,7 @@ from broker.queues import fifo, messages, receipts
 from broker.queues.flow import Flow
 from broker.queues.queue import Queue
 from broker.queues.waiters import Waiter
-from broker.store.port import UNGROUPED, NewMessage, StoredMessage, row_id
+from broker.store.port import MessageState, NewMessage, StoredMessage, row_id, shelf_of
 
 _EMPTY: Mapping[str, Any] = {}
 _MAX_UTF8_BYTES = 4
@@ -71,6 +71,21 @@ class Sent(NamedTuple):
     sequence_number: str | None
 
 
+class Arrival(NamedTuple):
+    """A message that another service of this broker delivers: checked, digested and addressed already."""
+
+    queue: Queue
+    body: str
+    md5: str
+    attributes: str | None  # as the store keeps them
+    attributes_md5: str | None
+    trace_header: str | None
+    sender_id: str
+    group_id: str | None  # not None where the queue is FIFO
+    deduplication_id: str | None
+    deduplicate: bool = True  # not where a message is meant to come again
+
+
 class Messaging:
     """Messages of all queues."""
 
@@ -86,7 +101,8 @@ class Messaging:
 
     def send(self, queue: Queue, sending: Sending, sender_id: str) -> Sent:
         """Raises what SendMessage raises."""
-        self._throttle(queue, "send", [sending.group_id])
+        if queue.fifo:
+            self._throttle(queue, "send", [sending.group_id])
         self._check_sending(queue, sending)
         return self._accept(queue, [sending], sender_id)[0]
 
@@ -141,15 +157,10 @@ class Messaging:
                     f"Value {sending.delay_s} for parameter DelaySeconds is invalid. "
                     "Reason: The request include parameter that is not valid for this queue type."
                 )
-        for name, value in (
-            ("MessageGroupId", sending.group_id),
-            ("MessageDeduplicationId", sending.deduplication_id),
-        ):
-            if value is not None and not messages.GROUP_OR_DEDUPLICATION_ID.fullmatch(value):
-                raise InvalidParameterValue(
-                    f"Value {value} for parameter {name} is invalid. Reason: {name} can only include alphanumeric "
-                    "and punctuation characters. 1 to 128 in length."
-                )
+        if sending.group_id is not None:
+            _check_id("MessageGroupId", sending.group_id)
+        if sending.deduplication_id is not None:
+            _check_id("MessageDeduplicationId", sending.deduplication_id)
         if not queue.fifo:
             if sending.deduplication_id is not None:
                 raise InvalidParameterValue(
@@ -199,7 +210,7 @@ class Messaging:
                     attributes_md5,
                     sending.trace_header,
                     sender_id,
-                    UNGROUPED if queue.fair and sending.group_id is None else sending.group_id,
+                    sending.group_id,
                     deduplication_id,
                     None,
                 )
@@ -214,6 +225,61 @@ class Messaging:
             if queue.fifo:
                 self._flow.forget_later()
         return sent
+
+    # from another service
+
+    def find_queue(self, arn: str) -> Queue | None:
+        return self._flow.by_arn.get(arn)
+
+    def deliver(self, arrivals: Iterable[Arrival]) -> None:
+        """Puts messages into queues, in order. Nothing is checked again and nothing throttled."""
+        self._commit.enter()
+        now_ms = self._clock.now_ms()
+        store, uuid = self._store, self._entropy.uuid
+        new: dict[Queue, list[NewMessage]] = {}
+        for arrival in arrivals:
+            queue = arrival.queue
+            fifo = queue.fifo
+            if fifo and arrival.deduplicate and self._is_repeated(arrival, now_ms):
+                continue
+            queue.last_sequence = sequence = queue.last_sequence + 1
+            shelf_no, group_id = queue.shelf_no, arrival.group_id
+            message_id = uuid()
+            if fifo:
+                store.remember_duplicate(
+                    queue.queue_no,
+                    (group_id or "") if queue.settings.deduplicate_by_group else "",
+                    arrival.deduplication_id or "",
+                    now_ms + DEDUPLICATION_MS,
+                    message_id,
+                    sequence,
+                )
+            message = NewMessage(
+                row_id(shelf_no, sequence),
+                shelf_no,
+                now_ms + queue.settings.delay_ms,
+                now_ms,
+                message_id,
+                arrival.body,
+                arrival.md5,
+                arrival.attributes,
+                arrival.attributes_md5,
+                arrival.trace_header,
+                arrival.sender_id,
+                group_id,
+                arrival.deduplication_id if fifo else None,
+                None,
+            )
+            if queue in new:
+                new[queue].append(message)
+            else:
+                new[queue] = [message]
+        self._flow.insert_all(new)
+
+    def _is_repeated(self, arrival: Arrival, now_ms: int) -> bool:
+        queue = arrival.queue
+        scope = (arrival.group_id or "") if queue.settings.deduplicate_by_group else ""
+        return self._store.find_duplicate(queue.queue_no, scope, arrival.deduplication_id or "", now_ms) is not None
 
     # receiving
 
@@ -254,18 +320,21 @@ class Messaging:
                     "ReceiveRequestAttemptId can only include alphanumeric and punctuation characters. "
                     "1 to 128 in length."
                 )
-        self._throttle(queue, "receive", [None])
+        if queue.fifo:
+            self._throttle(queue, "receive", [None])
         self._commit.enter()
         found = self._receive_now(queue, limit, visibility_timeout_s, attempt_id)
         wait_ms = queue.settings.wait_time_ms if wait_time_s is None else wait_time_s * 1000
         if found or not wait_ms:
             return found
-        waiter = Waiter(
-            queue,
-            lambda: self._receive_now(queue, limit, visibility_timeout_s, attempt_id),
-            self._clock,
-            self._clock.now_ms() + wait_ms,
-        )
+
+        def take() -> list[StoredMessage]:
+            try:
+                return self._receive_now(queue, limit, visibility_timeout_s, attempt_id)
+            except OverLimit:  # who waits already waits on
+                return []
+
+        waiter = Waiter(queue, take, self._clock, self._clock.now_ms() + wait_ms)
         self._flow.appoint_wake(queue)
         return waiter
 
@@ -309,7 +378,7 @@ class Messaging:
             return []
         attempt = json.loads(text)
         counts = dict(attempt["ids"])
-        found = sorted(self._store.get(list(counts)))
+        found = sorted(m for m in self._store.get(list(counts)) if shelf_of(m.id) == queue.shelf_no)
         untouched = len(found) == len(counts) and all(
             m.visible_ms == attempt["visible_ms"] and m.receive_count == counts[m.id] for m in found
         )
@@ -326,29 +395,53 @@ class Messaging:
 
     def delete_message(self, queue: Queue, handle: str) -> None:
         """Raises ReceiptHandleIsInvalid, InvalidParameterValue (FIFO: the handle has expired)."""
-        self._throttle(queue, "delete", [None])
-        self._delete_message(queue, handle)
-
-    def _delete_message(self, queue: Queue, handle: str) -> None:
-        id, receive_count = self._read_handle(queue, handle)
-        self._commit.enter()
         if queue.fifo:
-            state = self._store.states([id]).get(id)
-            if state is None:
-                return
-            if state.receive_count != receive_count or state.visible_ms <= self._clock.now_ms():
-                raise InvalidParameterValue(
-                    f"Value {handle} for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
-                )
-            self._flow.delete(queue, [id])
+            self._throttle(queue, "delete", [None])
+            self._delete_in_order(queue, handle)
         else:
-            self._flow.delete_received(queue, id, receive_count)
+            self._delete(queue, [self._read_handle(queue, handle)])
 
     def delete_message_batch(self, queue: Queue, entries: Sequence[tuple[str, str]]) -> list[DomainError | None]:
         """Entries are (id, receipt handle); each one's own outcome."""
         self._check_batch("DeleteMessageBatchRequestEntry", [id for id, _ in entries])
-        self._throttle(queue, "delete", [None])
-        return [_outcome(partial(self._delete_message, queue, handle)) for _, handle in entries]
+        if queue.fifo:
+            self._throttle(queue, "delete", [None])
+            return [_outcome(partial(self._delete_in_order, queue, handle)) for _, handle in entries]
+        outcomes: list[DomainError | None] = []
+        receives = []
+        for _, handle in entries:
+            try:
+                receives.append(self._read_handle(queue, handle))
+                outcomes.append(None)
+            except DomainError as error:
+                outcomes.append(error)
+        self._delete(queue, receives)
+        return outcomes
+
+    def _delete(self, queue: Queue, receives: Sequence[tuple[int, int]]) -> None:
+        """Deletes the messages whose last receives these are; of the others AWS says that all is well, too."""
+        self._commit.enter()
+        here = [receive for receive in receives if shelf_of(receive[0]) == queue.shelf_no]
+        if here:
+            self._flow.delete_received(queue, here)
+        self._has_room(queue)
+
+    def _delete_in_order(self, queue: Queue, handle: str) -> None:
+        id, receive_count = self._read_handle(queue, handle)
+        self._commit.enter()
+        state = self._state(queue, id)
+        if state is None:
+            return
+        if state.receive_count != receive_count or state.visible_ms <= self._clock.now_ms():
+            raise InvalidParameterValue(
+                f"Value {handle} for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
+            )
+        self._flow.delete(queue, [id])
+        self._has_room(queue)
+
+    def _has_room(self, queue: Queue) -> None:
+        if self._limits.in_flight is not None:
+            self._flow.touch(queue)
 
     def change_visibility(self, queue: Queue, handle: str, timeout_s: int) -> None:
         """Raises ReceiptHandleIsInvalid, MessageNotInflight, InvalidParameterValue."""
@@ -360,7 +453,7 @@ class Messaging:
         id, receive_count = self._read_handle(queue, handle)
         self._commit.enter()
         now_ms = self._clock.now_ms()
-        state = self._store.states([id]).get(id)
+        state = self._state(queue, id)
         if state is None or state.receive_count != receive_count:
             raise InvalidParameterValue(
                 f"Value {handle} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not "
@@ -386,10 +479,11 @@ class Messaging:
     ) -> list[DomainError | None]:
         """Entries are (id, receipt handle, timeout in seconds); each one's own outcome."""
         self._check_batch("ChangeMessageVisibilityBatchRequestEntry", [entry[0] for entry in entries])
-        return [
-            _outcome(partial(self.change_visibility, queue, handle, timeout_s))
-            for _, handle, timeout_s in entries
-        ]
+        return [_outcome(partial(self.change_visibility, queue, handle, timeout_s)) for _, handle, timeout_s in entries]
+
+    def _state(self, queue: Queue, id: int) -> MessageState | None:
+        # A purge takes the shelf away; the rows on it go later.
+        return self._store.states([id]).get(id) if shelf_of(id) == queue.shelf_no else None
 
     def _read_handle(self, queue: Queue, handle: str) -> tuple[int, int]:
         read = receipts.read(handle, queue.tag)
@@ -435,6 +529,14 @@ class Messaging:
         if len(queue.throttle) > 10_000:  # groups that were busy in a second long gone
             queue.throttle = {key: value for key, value in queue.throttle.items() if value[0] == second}
         queue.throttle.update(counted)
+
+
+def _check_id(name: str, value: str) -> None:
+    if not messages.GROUP_OR_DEDUPLICATION_ID.fullmatch(value):
+        raise InvalidParameterValue(
+            f"Value {value} for parameter {name} is invalid. Reason: {name} can only include alphanumeric "
+            "and punctuation characters. 1 to 128 in length."
+        )
 
 
 def _sized(sending: Sending) -> messages.Attributes:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from broker.clock import Timer
 from broker.entropy import Entropy
 from broker.errors import InvalidParameterValue, ResourceNotFoundException, UnsupportedOperation
 from broker.limits import MAX_LISTED_MOVE_TASKS, MAX_MOVE_RATE_PER_S
 from broker.names import World, parse_arn
+from broker.queues import fifo
 from broker.queues.queue import Queue
 from broker.store.port import MoveTaskRecord, NewMessage, StoredMessage, row_id
 
@@ -60,13 +63,16 @@ class MoveTasks:
         self._flow = flow
         self._entropy = entropy
         self._tasks: dict[str, MoveTask] = {}
+        self._steps: dict[str, Timer] = {}
 
     def load(self) -> None:
-        """Takes over what the store knows; what was running goes on."""
-        before = self._tasks
+        """Takes over what the store knows."""
         self._tasks = {r.task_id: MoveTask.from_record(r) for r in self._flow.store.load_move_tasks()}
+
+    def resume(self) -> None:
+        """What was running goes on."""
         for task in self._tasks.values():
-            if task.status == RUNNING and task.task_id not in before:
+            if task.status == RUNNING:
                 self._appoint(task, 0)
 
     def start(self, world: World, source_arn: str, destination_arn: str | None, rate_per_s: int | None) -> MoveTask:
@@ -128,7 +134,8 @@ class MoveTasks:
             self._flow.store.delete_move_task(task.task_id)
 
     def _of(self, source_arn: str) -> list[MoveTask]:
-        tasks = [task for task in self._tasks.values() if task.source_arn == source_arn]
+        # Of those started in the same millisecond, too, the last comes first.
+        tasks = [task for task in reversed(self._tasks.values()) if task.source_arn == source_arn]
         return sorted(tasks, key=lambda task: task.started_ms, reverse=True)
 
     def _queue(self, world: World, arn: str, parameter: str) -> Queue:
@@ -143,18 +150,22 @@ class MoveTasks:
         return queue
 
     def _appoint(self, task: MoveTask, delay_ms: int) -> None:
-        self._flow.clock.call_at(self._flow.clock.now_ms() + delay_ms, lambda: self._step(task.task_id))
+        if task.task_id in self._steps:
+            self._steps[task.task_id].cancel()
+        self._steps[task.task_id] = self._flow.clock.call_at(
+            self._flow.clock.now_ms() + delay_ms, partial(self._flow.commit.run, self._step, task.task_id)
+        )
 
     def _end(self, task: MoveTask, status: str, reason: str | None = None) -> None:
         task.status, task.failure_reason = status, reason
         self._flow.store.put_move_task(task.record())
 
     def _step(self, task_id: str) -> None:
+        self._steps.pop(task_id, None)
         task = self._tasks.get(task_id)
         if task is None or task.status != RUNNING:
             return
         flow = self._flow
-        flow.commit.enter()
         source = flow.by_arn.get(task.source_arn)
         if source is None:
             self._end(task, FAILED, "AWS.SimpleQueueService.NonExistentQueue")
@@ -162,8 +173,13 @@ class MoveTasks:
         batch, delay_ms = STEP_MESSAGES, 1
         if task.rate_per_s is not None:
             batch = max(1, task.rate_per_s * RATE_STEP_MS // 1000)
-            delay_ms = 1000 * batch // task.rate_per_s
-        messages = flow.store.take_for_move(source.shelf_no, flow.clock.now_ms(), batch)
+            delay_ms = -(-1000 * batch // task.rate_per_s)
+        now_ms = flow.clock.now_ms()
+        messages = (
+            fifo.look(flow, source, batch, now_ms)
+            if source.fifo
+            else flow.store.take_for_move(source.shelf_no, now_ms, batch)
+        )
         if not messages:
             self._end(task, COMPLETED)
             return

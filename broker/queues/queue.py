@@ -121,7 +121,7 @@ class Queue:
         self.purge_sequence = document["purge_sequence"]
         self.deleted_ms = document["deleted_ms"]
         self.pending = [PendingChange(*entry) for entry in document["pending"]]
-        self.effective = document["effective"] or self.attributes
+        self.effective = self.attributes if document["effective"] is None else document["effective"]
         self.settings = read_settings(self.effective)
         self.message_count = record.message_count
         self.last_sequence = record.last_sequence

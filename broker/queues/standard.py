@@ -8,6 +8,7 @@ See "Amazon SQS fair queues" in the developer guide.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from broker.queues.queue import Queue
@@ -35,49 +36,41 @@ def receive(flow: Flow, queue: Queue, limit: int, now_ms: int, visible_ms: int) 
         # With a visibility timeout of zero another round would take the same messages again.
         if len(sifted) == len(received) or (good and visible_ms <= now_ms):
             break
+    else:
+        flow.look_again(queue)
     return good
 
 
 def _fair_choice(flow: Flow, queue: Queue, wanted: int, now_ms: int) -> list[int]:
-    store, shelf_no = flow.store, queue.shelf_no
+    oldest = flow.store.visible_head(queue.shelf_no, now_ms, wanted)
     # Messages without a group that were here before the first with one: nothing can starve them or be starved.
-    ids = store.visible_ungrouped_head(shelf_no, now_ms, wanted)
-    if len(ids) == wanted:
+    ids = [id for id, _ in takewhile(lambda head: head[1] is None, oldest)]
+    if len(ids) == len(oldest):
         return ids
-    groups: list[str] = []
-    cursor, wrapped = queue.fair_cursor, False
-    for _ in range(MAX_GROUPS_LOOKED_AT):
-        found = store.next_visible_group(shelf_no, cursor, now_ms)
-        if found is None:
-            if wrapped:
-                break
-            cursor, wrapped = "", True
-            continue
-        cursor, has_visible = found
-        if wrapped and cursor > queue.fair_cursor:
-            break
-        if has_visible:
-            groups.append(cursor)
-            if len(groups) + len(ids) == wanted:
-                break
-    if not groups:
-        return ids
-    queue.fair_cursor = cursor if len(groups) + len(ids) == wanted else groups[-1]
-    share = -(-(wanted - len(ids)) // len(groups))
-    turns = [store.visible_in_group(shelf_no, group, now_ms, share) for group in groups]
-    ids += [turn[place] for place in range(share) for turn in turns if place < len(turn)]
-    if len(ids) < wanted:  # some had less than their share
-        ids = _fill(flow, queue, groups, ids, wanted, now_ms)
+    groups = _groups_in_turn(flow, queue, wanted - len(ids), now_ms)
+    waiting = [flow.store.visible_in_group(queue.shelf_no, group, now_ms, wanted) for group in groups]
+    ids += [group[turn] for turn in range(wanted) for group in waiting if turn < len(group)][: wanted - len(ids)]
+    # Where all groups looked at are busy, the oldest: a receive never misses what is there.
+    ids += [id for id, _ in oldest if id not in ids]
     return ids[:wanted]
 
 
-def _fill(flow: Flow, queue: Queue, groups: list[str], ids: list[int], wanted: int, now_ms: int) -> list[int]:
-    taken = set(ids)
-    for group in groups:
-        for id in flow.store.visible_in_group(queue.shelf_no, group, now_ms, wanted):
-            if id not in taken:
-                taken.add(id)
-                ids.append(id)
-        if len(ids) >= wanted:
+def _groups_in_turn(flow: Flow, queue: Queue, wanted: int, now_ms: int) -> list[str]:
+    """Groups with something visible, beginning after the one that was served last."""
+    groups: list[str] = []
+    group, wrapped = queue.fair_cursor, False
+    for _ in range(MAX_GROUPS_LOOKED_AT):
+        found = flow.store.next_visible_group(queue.shelf_no, group, now_ms)
+        if found is None and not wrapped:
+            group, wrapped = "", True
+            continue
+        if found is None or (wrapped and found[0] > queue.fair_cursor):  # once round: another begins next time
+            group = groups[0] if groups else queue.fair_cursor
             break
-    return ids
+        group, has_visible = found
+        if has_visible:
+            groups.append(group)
+            if len(groups) == wanted:
+                break
+    queue.fair_cursor = group
+    return groups

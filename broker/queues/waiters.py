@@ -6,11 +6,14 @@ message goes from sender to receiver in one transaction.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from broker.clock import Clock, Timer
 from broker.queues.queue import Queue
 from broker.store.port import StoredMessage
+
+log = logging.getLogger("sidebus.queues")
 
 
 class Waiter:
@@ -32,7 +35,10 @@ class Waiter:
         self._leave()
         done, self.done = self.done, None
         if done is not None:
-            done(messages)
+            try:
+                done(messages)
+            except Exception:  # one client's answer must not cost the others theirs
+                log.exception("a long poll could not be answered")
 
     def give_up(self) -> None:
         """The time is up, or the broker stops: answered with nothing."""

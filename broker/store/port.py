@@ -35,6 +35,10 @@ def sequence_of(id: int) -> int:
     return id & (_MOVED - 1)
 
 
+def shelf_of(id: int) -> int:
+    return id >> _SHELF_BITS
+
+
 def own_ids(shelf_no: int) -> tuple[int, int]:
     """The range, end excluded, of the ids of messages that were sent to a queue."""
     return row_id(shelf_no, 0), row_id(shelf_no, 0, moved=True)
@@ -161,8 +165,8 @@ class QueueStore(Protocol):
         """Receives these, whatever their state."""
         ...
 
-    def visible_ungrouped_head(self, shelf_no: int, now_ms: int, limit: int) -> list[int]:
-        """The ids before the first grouped message in the order of `take`."""
+    def visible_head(self, shelf_no: int, now_ms: int, limit: int) -> list[tuple[int, str | None]]:
+        """The first in the order of `take`, untouched: id and group."""
         ...
 
     def next_visible_group(self, shelf_no: int, after: str, now_ms: int) -> tuple[str, bool] | None:
@@ -175,8 +179,8 @@ class QueueStore(Protocol):
 
     def get(self, ids: Sequence[int]) -> list[StoredMessage]: ...
 
-    def delete(self, id: int, receive_count: int) -> bool:
-        """Deletes the message if that was its last receive."""
+    def delete(self, receives: Sequence[tuple[int, int]]) -> int:
+        """Deletes those of (id, receive count) whose last receive that was; how many there were."""
         ...
 
     def delete_ids(self, ids: Sequence[int]) -> list[str | None]:
@@ -248,8 +252,199 @@ class QueueStore(Protocol):
     def delete_move_task(self, task_id: str) -> None: ...
 
     def take_for_move(self, shelf_no: int, now_ms: int, limit: int) -> list[StoredMessage]:
-        """The oldest visible messages, untouched."""
+        """The first in the order of `take`, untouched."""
         ...
+
+
+class TopicRecord(NamedTuple):
+    """A topic as it is kept. `document` is everything about it that is not a counter, as JSON."""
+
+    topic_no: int
+    account: str
+    region: str
+    name: str
+    document: str
+    last_sequence: int
+
+
+class SubscriptionRecord(NamedTuple):
+    """A subscription as it is kept. `document` is JSON."""
+
+    subscription_no: int
+    topic_no: int
+    arn: str
+    document: str
+
+
+class ArchivedMessage(NamedTuple):
+    """A message in a FIFO topic's archive. `document` is JSON."""
+
+    archive_no: int
+    sequence: int
+    published_ms: int
+    document: str
+
+
+class MobileRecord(NamedTuple):
+    """One item of what SNS keeps for telephones: an application, an endpoint, a number. `document` is JSON."""
+
+    kind: str
+    account: str
+    region: str
+    name: str
+    document: str
+
+
+class TopicStore(Protocol):
+    """Topics, subscriptions, archives. A topic's number is one that QueueStore.next_no gave."""
+
+    def load_topics(self) -> list[TopicRecord]: ...
+
+    def put_topic(self, record: TopicRecord) -> None: ...
+
+    def delete_topic(self, topic_no: int) -> None:
+        """Deletes it with its subscriptions and what is remembered of duplicates."""
+        ...
+
+    def save_sequences(self, rows: Iterable[tuple[int, int]]) -> None:
+        """Rows of (last_sequence, topic_no)."""
+        ...
+
+    def load_subscriptions(self) -> list[SubscriptionRecord]: ...
+
+    def put_subscription(self, record: SubscriptionRecord) -> None: ...
+
+    def delete_subscription(self, subscription_no: int) -> None: ...
+
+    # archives
+
+    def archive(self, messages: Sequence[ArchivedMessage]) -> None: ...
+
+    def archived(self, archive_no: int, after: int, limit: int) -> list[ArchivedMessage]:
+        """What comes after a sequence number, in order."""
+        ...
+
+    def first_archived_since(self, archive_no: int, published_ms: int) -> int | None:
+        """The lowest sequence number of what was published then or later."""
+        ...
+
+    def oldest_archived_ms(self, archive_no: int) -> int | None: ...
+
+    def delete_archived(self, archive_no: int, before_ms: int, limit: int) -> int: ...
+
+    def discard_archive(self, archive_no: int) -> None:
+        """Gives an archive's rows to the sweeper."""
+        ...
+
+    def sweep_archives(self, limit: int) -> int:
+        """Deletes up to `limit` rows of discarded archives; 0 when there is nothing left to do."""
+        ...
+
+    # telephones
+
+    def load_mobile_items(self) -> list[MobileRecord]: ...
+
+    def put_mobile_item(self, record: MobileRecord) -> None: ...
+
+    def delete_mobile_item(self, kind: str, account: str, region: str, name: str) -> None: ...
+
+
+class NewDeliveryRecord(NamedTuple):
+    """A remote delivery on its way in. `headers`, `policy` and `dead_letter` are JSON."""
+
+    due_ms: int
+    created_ms: int
+    account: str
+    owner: str
+    channel: str
+    target: str
+    headers: str
+    body: str
+    policy: str
+    dead_letter: str | None
+
+
+class DeliveryRecord(NamedTuple):
+    """A remote delivery as it is kept. The fields up to `failures` change."""
+
+    id: int  # never given twice
+    due_ms: int
+    claimed_ms: int | None  # when somebody took it to try; `due_ms` is then the end of the lease
+    has_slot: int  # `due_ms` is what its owner's rate allowed
+    attempts: int  # begun so far
+    failures: str  # JSON: how many, by kind
+    created_ms: int
+    account: str
+    owner: str
+    channel: str
+    target: str
+    headers: str
+    body: str
+    policy: str
+    dead_letter: str | None
+
+
+class ReadableRecord(NamedTuple):
+    """Something that would have been sent. `document` is JSON."""
+
+    id: int
+    channel: str
+    account: str
+    region: str
+    recorded_ms: int
+    document: str
+
+
+class DeliveryStore(Protocol):
+    """The outbox: remote deliveries, and what is kept for people to read."""
+
+    def insert_deliveries(self, records: Sequence[NewDeliveryRecord]) -> None: ...
+
+    def get_delivery(self, id: int) -> DeliveryRecord | None: ...
+
+    def due_deliveries(self, now_ms: int, limit: int) -> list[DeliveryRecord]:
+        """The longest due first; also those whose lease has ended."""
+        ...
+
+    def next_delivery_ms(self) -> int | None:
+        """When the next is due, or a lease ends."""
+        ...
+
+    def claim_delivery(self, id: int, now_ms: int, lease_until_ms: int) -> None:
+        """Counts an attempt, and keeps others off until the lease ends."""
+        ...
+
+    def release_claims(self) -> None:
+        """Ends all leases: what was claimed is due when it was."""
+        ...
+
+    def move_delivery(self, id: int, slot_ms: int) -> None:
+        """Makes it due when its owner's rate allows."""
+        ...
+
+    def retry_delivery(self, id: int, due_ms: int, failures: str) -> None: ...
+
+    def last_slot_ms(self, owner: str) -> int | None:
+        """The last moment that an owner's rate was given away for."""
+        ...
+
+    def delete_delivery(self, id: int) -> None: ...
+
+    def delete_deliveries_of(self, owner: str) -> None: ...
+
+    def clear_deliveries(self, account: str | None) -> None:
+        """Deletes those of an account, or all."""
+        ...
+
+    def insert_readable(self, channel: str, account: str, region: str, recorded_ms: int, document: str) -> None: ...
+
+    def readable(
+        self, channel: str | None, account: str | None, region: str | None, after: int, limit: int
+    ) -> list[ReadableRecord]:
+        """By id, from the one after `after` on; None means all."""
+        ...
+
+    def delete_readable(self, channel: str | None, account: str | None, region: str | None) -> int: ...
 
 
 class Store(Protocol):
@@ -257,6 +452,12 @@ class Store(Protocol):
 
     @property
     def queues(self) -> QueueStore: ...
+
+    @property
+    def topics(self) -> TopicStore: ...
+
+    @property
+    def deliveries(self) -> DeliveryStore: ...
 
     def begin(self) -> None: ...
 

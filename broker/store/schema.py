@@ -100,6 +100,71 @@ CREATE TABLE move_task (
     started_ms INTEGER NOT NULL,
     document TEXT NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE topic (
+    topic_no INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    UNIQUE (account, region, name)
+);
+
+CREATE TABLE subscription (
+    subscription_no INTEGER PRIMARY KEY,
+    topic_no INTEGER NOT NULL,
+    arn TEXT NOT NULL,
+    document TEXT NOT NULL
+);
+
+CREATE TABLE archived_message (
+    archive_no INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    published_ms INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (archive_no, sequence)
+) WITHOUT ROWID;
+CREATE INDEX archived_message_published ON archived_message (archive_no, published_ms);
+CREATE TABLE discarded_archive (archive_no INTEGER PRIMARY KEY);
+
+CREATE TABLE mobile_item (
+    kind TEXT NOT NULL,
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (kind, account, region, name)
+) WITHOUT ROWID;
+
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    due_ms INTEGER NOT NULL,
+    claimed_ms INTEGER,
+    has_slot INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    failures TEXT NOT NULL DEFAULT '{}',
+    created_ms INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    target TEXT NOT NULL,
+    headers TEXT NOT NULL,
+    body TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    dead_letter TEXT
+);
+CREATE INDEX delivery_due ON delivery (due_ms);
+CREATE INDEX delivery_owner ON delivery (owner, has_slot, due_ms);
+
+CREATE TABLE readable (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel TEXT NOT NULL,
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    recorded_ms INTEGER NOT NULL,
+    document TEXT NOT NULL
+);
 """
 
 UPGRADES: dict[int, str] = {}

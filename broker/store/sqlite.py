@@ -17,12 +17,16 @@ from pathlib import Path
 
 from broker.errors import BrokerFailure
 from broker.store import schema
+from broker.store.sqlite_deliveries import SqliteDeliveryStore
 from broker.store.sqlite_queues import SqliteQueueStore
+from broker.store.sqlite_topics import SqliteTopicStore
 
 log = logging.getLogger("sidebus.store")
 
 CHECKPOINT_BYTES = 32 * 1024 * 1024
-BYTES_PER_CHANGE = 512  # what a changed row adds to the log beside its body, about
+# What goes to the log beside the bodies, about: whole pages, of the tables and of their indexes.
+BYTES_PER_COMMIT = 12 * 1024
+BYTES_PER_CHANGE = 2 * 1024
 CACHE_KIB = 16 * 1024
 
 
@@ -39,7 +43,11 @@ class SqliteStore:
             self._path = str(directory / "sidebus.db")
         try:
             self._connection = self._connect()
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
         except sqlite3.Error as error:
             self._unlock_directory()
             raise self._failure(error) from error
@@ -47,8 +55,11 @@ class SqliteStore:
             self._unlock_directory()
             raise
         self.queues = SqliteQueueStore(self._connection)
+        self.topics = SqliteTopicStore(self._connection)
+        self.deliveries = SqliteDeliveryStore(self._connection)
         self._checkpoint: threading.Thread | None = None
-        self._changes_at_checkpoint = 0
+        self._changes = self._connection.total_changes
+        self._log_bytes = 0  # written since the last checkpoint
 
     # opening and closing
 
@@ -86,6 +97,7 @@ class SqliteStore:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA secure_delete = OFF")  # Debian's SQLite is built to zero what is deleted
         return connection
 
     def _prepare(self) -> None:
@@ -123,7 +135,11 @@ class SqliteStore:
 
     def commit(self) -> None:
         self._connection.execute("COMMIT")
-        if self._directory is not None:
+        changes = self._connection.total_changes - self._changes
+        if changes and self._directory is not None:
+            self._changes += changes
+            self._log_bytes += BYTES_PER_COMMIT + BYTES_PER_CHANGE * changes + self.queues.body_bytes
+            self.queues.body_bytes = 0
             self._keep_log_short()
 
     def rollback(self) -> None:
@@ -157,11 +173,9 @@ class SqliteStore:
             # The thread has copied all but what was committed meanwhile; the log starts again once nothing is left.
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             return
-        changes = self._connection.total_changes - self._changes_at_checkpoint
-        if changes * BYTES_PER_CHANGE + self.queues.body_bytes < CHECKPOINT_BYTES:
+        if self._log_bytes < CHECKPOINT_BYTES:
             return
-        self._changes_at_checkpoint = self._connection.total_changes
-        self.queues.body_bytes = 0
+        self._log_bytes = 0
         self._checkpoint = threading.Thread(target=self._copy_log, name="sidebus-checkpoint", daemon=True)
         self._checkpoint.start()
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
 
 from broker.store.port import (
     MessageState,
@@ -22,13 +24,16 @@ _STORED = (
     "id, visible_ms, sent_ms, receive_count, message_id, body, md5, attributes, attributes_md5, trace_header, "
     "sender_id, group_id, deduplication_id, dead_letter_source, earlier_receives, first_received_ms"
 )
-_RECEIVE = (
-    "UPDATE message SET visible_ms = ?1, receive_count = receive_count + 1, received_ms = ?2, "
-    "first_received_ms = CASE first_received_ms WHEN 0 THEN ?2 ELSE first_received_ms END "
+_RECEIVED = (
+    "id, ?1, sent_ms, receive_count + 1, message_id, body, md5, attributes, attributes_md5, trace_header, sender_id, "
+    "group_id, deduplication_id, dead_letter_source, earlier_receives, "
+    "CASE first_received_ms WHEN 0 THEN ?2 ELSE first_received_ms END"
 )
+"""_STORED as it will be after a receive."""
+
 _TAKE = (
-    f"{_RECEIVE} WHERE id IN (SELECT id FROM message INDEXED BY message_ready "
-    f"WHERE shelf_no = ?3 AND visible_ms <= ?2 ORDER BY visible_ms, receive_count, id LIMIT ?4) RETURNING {_STORED}"
+    f"SELECT {_RECEIVED} FROM message INDEXED BY message_ready WHERE shelf_no = ?3 AND visible_ms <= ?2 "
+    "ORDER BY visible_ms, receive_count, id LIMIT ?4"
 )
 _IS_MOVED = "id & 549755813888"  # as the index message_moved has it
 _INSERT = (
@@ -42,13 +47,18 @@ def _marks(count: int) -> str:
     return ",".join("?" * count)
 
 
+@cache
+def _numbered(first: int, count: int) -> str:
+    return ",".join(f"?{number}" for number in range(first, first + count))
+
+
 class SqliteQueueStore:
     """`QueueStore` on a connection that somebody else opens, commits and closes."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._execute = connection.execute
-        self.body_bytes = 0  # written since the last checkpoint
+        self.body_bytes = 0  # written since the store last asked
 
     # queues
 
@@ -116,26 +126,31 @@ class SqliteQueueStore:
 
     def take(self, shelf_no: int, now_ms: int, visible_ms: int, limit: int) -> list[StoredMessage]:
         rows = self._execute(_TAKE, (visible_ms, now_ms, shelf_no, limit)).fetchall()
-        return [StoredMessage._make(row) for row in rows]
+        return self._receive(rows, now_ms, visible_ms)
 
     def take_ids(self, ids: Sequence[int], now_ms: int, visible_ms: int) -> list[StoredMessage]:
-        numbered = ",".join(f"?{n + 3}" for n in range(len(ids)))
         rows = self._execute(
-            f"{_RECEIVE} WHERE id IN ({numbered}) RETURNING {_STORED}", (visible_ms, now_ms, *ids)
+            f"SELECT {_RECEIVED} FROM message WHERE id IN ({_numbered(3, len(ids))})", (visible_ms, now_ms, *ids)
         ).fetchall()
+        return self._receive(rows, now_ms, visible_ms)
+
+    def _receive(self, rows: list[tuple[Any, ...]], now_ms: int, visible_ms: int) -> list[StoredMessage]:
+        # Read, then update: a fifth quicker than UPDATE … RETURNING, which keeps a copy of every row.
+        if rows:
+            self._execute(
+                "UPDATE message SET visible_ms = ?1, receive_count = receive_count + 1, received_ms = ?2, "
+                "first_received_ms = CASE first_received_ms WHEN 0 THEN ?2 ELSE first_received_ms END "
+                f"WHERE id IN ({_numbered(3, len(rows))})",
+                (visible_ms, now_ms, *(row[0] for row in rows)),
+            )
         return [StoredMessage._make(row) for row in rows]
 
-    def visible_ungrouped_head(self, shelf_no: int, now_ms: int, limit: int) -> list[int]:
-        ids = []
-        for id, group_id in self._execute(
+    def visible_head(self, shelf_no: int, now_ms: int, limit: int) -> list[tuple[int, str | None]]:
+        return self._execute(
             "SELECT id, group_id FROM message INDEXED BY message_ready WHERE shelf_no = ? AND visible_ms <= ? "
             "ORDER BY visible_ms, receive_count, id LIMIT ?",
             (shelf_no, now_ms, limit),
-        ):
-            if group_id is not None:
-                break
-            ids.append(id)
-        return ids
+        ).fetchall()
 
     def next_visible_group(self, shelf_no: int, after: str, now_ms: int) -> tuple[str, bool] | None:
         row = self._execute(
@@ -167,10 +182,11 @@ class SqliteQueueStore:
         rows = self._execute(f"SELECT {_STORED} FROM message WHERE id IN ({_marks(len(ids))})", tuple(ids))
         return [StoredMessage._make(row) for row in rows]
 
-    def delete(self, id: int, receive_count: int) -> bool:
-        return (
-            self._execute("DELETE FROM message WHERE id = ? AND receive_count = ?", (id, receive_count)).rowcount == 1
-        )
+    def delete(self, receives: Sequence[tuple[int, int]]) -> int:
+        statement = "DELETE FROM message WHERE id = ? AND receive_count = ?"
+        if len(receives) == 1:
+            return self._execute(statement, receives[0]).rowcount
+        return self._connection.executemany(statement, receives).rowcount
 
     def delete_ids(self, ids: Sequence[int]) -> list[str | None]:
         rows = self._execute(f"DELETE FROM message WHERE id IN ({_marks(len(ids))}) RETURNING group_id", tuple(ids))

@@ -1,4 +1,4 @@
-"""The pages under `/_sidebus/`: health, and reset for tests.
+"""The pages under `/_sidebus/`: health, reset for tests, and what SNS would have sent (outbox.py).
 
 Answers are JSON. An unknown page is a 404 that lists the known ones; a wrong method is a 405.
 """
@@ -14,7 +14,9 @@ import orjson
 from broker import __version__
 from broker.core import Broker
 from broker.errors import BrokerFailure
-from broker.names import is_account
+from broker.names import World, is_account
+from protocols.control.opted_out import OptedOutPage
+from protocols.control.outbox import OutboxPage
 from protocols.http.message import Reply, Request, Response
 
 Page = Callable[[Request], tuple[int, dict[str, Any]]]
@@ -23,12 +25,16 @@ Page = Callable[[Request], tuple[int, dict[str, Any]]]
 class Control:
     """A `Handler` for the control pages."""
 
-    def __init__(self, broker: Broker, services: Sequence[str]) -> None:
+    def __init__(self, broker: Broker, services: Sequence[str], default: World) -> None:
         self._broker = broker
         self._services = list(services)
+        outbox = OutboxPage(broker.outbox)
         self._pages: dict[tuple[str, str], Page] = {
             ("GET", "/_sidebus/health"): self._health,
             ("POST", "/_sidebus/reset"): self._reset,
+            ("GET", "/_sidebus/sns/outbox"): outbox.get,
+            ("DELETE", "/_sidebus/sns/outbox"): outbox.delete,
+            ("POST", "/_sidebus/sns/opted-out"): OptedOutPage(broker, default).post,
         }
 
     def __call__(self, request: Request, reply: Reply) -> None:
@@ -36,12 +42,15 @@ class Control:
         method = "GET" if request.method == "HEAD" else request.method
         page = self._pages.get((method, path))
         headers = [(b"content-type", b"application/json")]
-        if page is None:
+        document: dict[str, Any]
+        if method != "GET" and _is_foreign(request):
+            status, document = 403, {"error": "A page of another site may not do this."}
+        elif page is None:
             allowed = [known for known, known_path in self._pages if known_path == path]
             if allowed:
                 headers.append((b"allow", ", ".join(allowed).encode()))
                 status = 405
-                document: dict[str, Any] = {"error": f"{path} answers {', '.join(allowed)} only."}
+                document = {"error": f"{path} answers {', '.join(allowed)} only."}
             else:
                 known = sorted({known_path for _, known_path in self._pages})
                 status, document = 404, {"error": f"There is no page {path}.", "pages": known}
@@ -74,3 +83,9 @@ class Control:
             return 400, {"error": f"{account} is not an account: give twelve digits, or none for all accounts."}
         self._broker.reset(account)
         return 200, {"reset": account or "all accounts"}
+
+
+def _is_foreign(request: Request) -> bool:
+    """Whether a browser sends it from another site: AWS's APIs are open to all origins, these pages are not."""
+    origin = request.header(b"origin")
+    return origin is not None and origin.partition("://")[2] != request.header(b"host")

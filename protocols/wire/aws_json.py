@@ -13,6 +13,7 @@ from __future__ import annotations
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import orjson
@@ -45,6 +46,7 @@ def encode(operation: Operation, result: dict[str, Any]) -> bytes:
     return orjson.dumps(result, default=encode_blob)
 
 
+@cache
 def content_type(service: Service) -> bytes:
     return f"application/x-amz-json-{service.json_version}".encode()
 

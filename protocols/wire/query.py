@@ -197,10 +197,10 @@ def _list(shape: List) -> Read:
     def read(node: Node) -> list[Any]:
         items = list(_numbered(node, *wrappers))
         if not items:
-            # One without a number. An empty one is an empty list of scalars from AWS's SDKs, but an entry that
-            # lacks everything where SQS wants entries.
-            lone = isinstance(member.shape, Structure) or node.get("") != ""
-            items = [node] if lone else []
+            # One without a number. With no value and nothing below it, it is how AWS's SDKs write an empty list; SQS
+            # (whose lists are flattened) takes it for an entry that lacks everything where it wants entries.
+            wants_entries = isinstance(member.shape, Structure) and member.query_name != "member"
+            items = [node] if wants_entries or node != {"": ""} else []
         return [reader(item) for item in items]
 
     return read

@@ -109,3 +109,10 @@ def test_what_was_reset_stays_so_after_a_restart(
     assert "QueueUrls" not in connect(second).list_queues()
     assert len(connect(second, account="999988887777").list_queues()["QueueUrls"]) == 1
     assert second.stop() == 0
+
+
+def test_a_page_of_another_site_cannot_reset(sidebus: Any) -> None:
+    answer = sidebus.request("POST", "/_sidebus/reset?account=123456789012", {"Origin": "https://elsewhere.example"})
+    assert answer.status == 403
+    answer = sidebus.request("POST", "/_sidebus/reset?account=123456789012", {"Origin": sidebus.url})
+    assert answer.status == 200

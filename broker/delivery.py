@@ -1,0 +1,351 @@
+"""The outbox: what goes to remote ends is written in the transaction that caused it, and leaves after its commit.
+
+The rule: a delivery is a row until its outcome is committed, so whoever is killed tries again: at least once, nothing
+forgotten, order not promised. Each step (claim what is due, tell the outcome) is an ordinary operation of a group
+commit. No I/O happens here: a driver claims, delivers and reports.
+
+Beside it stands what nobody can deliver from here (SMS, push, e-mail, Firehose): kept for people to read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from broker import delivery_policy
+from broker.clock import Clock, Timer
+from broker.commit import GroupCommit
+from broker.delivery_policy import DeliveryPolicy, HttpPolicy
+from broker.errors import BrokerFailure
+from broker.names import World, parse_arn
+from broker.queues import messages as queue_messages
+from broker.queues.messaging import Arrival, Messaging
+from broker.store.port import DeliveryRecord, DeliveryStore, NewDeliveryRecord, ReadableRecord
+
+HTTP, LAMBDA = "http", "lambda"
+
+# How a delivery ends, under the names of CloudWatch's metrics.
+DELIVERED = "NumberOfNotificationsDelivered"
+FAILED = "NumberOfNotificationsFailed"
+REDRIVEN = "NumberOfNotificationsRedrivenToDlq"
+FAILED_TO_REDRIVE = "NumberOfNotificationsFailedToRedriveToDlq"
+
+LEASE_MS = 60_000  # beyond an attempt's own timeout: then somebody else may try
+RESUME_MS = 1_000
+_STEP = 500
+
+SNS_SENDER_ID = "AIDAIT2UOQQY3AUEKVGXU"  # whom queues show as the sender of SNS's messages
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+class NewDelivery(NamedTuple):
+    """Something to deliver. Its headers go out in the order given."""
+
+    channel: str  # HTTP or LAMBDA
+    owner: str  # the subscription's ARN: metrics, rate, what `drop` takes away
+    target: str  # a URL, or a function's ARN
+    headers: Mapping[str, str]
+    body: str
+    policy: DeliveryPolicy
+    dead_letter_arn: str | None = None
+    dead_letter_body: str = ""
+    dead_letter_attributes: queue_messages.Attributes = _NOTHING
+    dead_letter_sender_id: str = SNS_SENDER_ID
+
+
+class Attempt(NamedTuple):
+    """A claimed delivery: whoever has it must report its outcome. `number` counts from 1."""
+
+    id: int
+    number: int
+    channel: str
+    owner: str
+    target: str
+    headers: Mapping[str, str]
+    body: str
+    policy: DeliveryPolicy
+
+
+class Outcome(NamedTuple):
+    """What came of an attempt. `kind` is None for delivered, else a kind of failure of `delivery_policy`."""
+
+    kind: str | None
+    reason: str = ""  # for people: "HTTP 500", "no answer within 15 s"
+
+
+class Ended(NamedTuple):
+    """How a delivery ended: `result` is one of the four names above."""
+
+    channel: str
+    owner: str
+    result: str
+    attempts: int
+    reason: str  # of the last failure; empty where it was delivered
+
+
+class Signer(Protocol):
+    """Signs what topics send. Given to the broker from outside: the engine knows no cryptography."""
+
+    def sign(self, text: str, version: str) -> str:
+        """The signature of AWS's string to sign, in base64; version "1" is SHA1withRSA, "2" SHA256withRSA."""
+        ...
+
+    def certificate_url(self, origin: str) -> str:
+        """SigningCertURL. `origin` (`http://host:port`) is how the subscriber finds this broker."""
+        ...
+
+
+def http_headers(
+    kind: str,
+    message_id: str,
+    topic_arn: str,
+    subscription_arn: str | None,
+    policy: HttpPolicy,
+    *,
+    raw: bool = False,
+) -> dict[str, str]:
+    """What SNS sends before a Notification, a SubscriptionConfirmation or an UnsubscribeConfirmation.
+
+    Guide, "Parsing Amazon SNS message formats": a SubscriptionConfirmation names no subscription yet. The content
+    type is the policy's for notifications only.
+    """
+    headers = {
+        "x-amz-sns-message-type": kind,
+        "x-amz-sns-message-id": message_id,
+        "x-amz-sns-topic-arn": topic_arn,
+    }
+    if subscription_arn is not None and kind != "SubscriptionConfirmation":
+        headers["x-amz-sns-subscription-arn"] = subscription_arn
+    if raw:
+        headers["x-amz-sns-rawdelivery"] = "true"
+    headers["Content-Type"] = policy.content_type if kind == "Notification" else delivery_policy.DEFAULT_CONTENT_TYPE
+    headers["User-Agent"] = "Amazon Simple Notification Service Agent"
+    return headers
+
+
+class Outbox:
+    """All remote deliveries of a broker.
+
+    `wake` is called when there may be something to claim; `ended` are told what came of each delivery. What is given
+    up goes to its dead-letter queue in the transaction that takes it out of here.
+    """
+
+    def __init__(self, store: DeliveryStore, clock: Clock, commit: GroupCommit, messaging: Messaging) -> None:
+        self._store = store
+        self._clock = clock
+        self._commit = commit
+        self._messaging = messaging
+        self.wake: Callable[[], None] = lambda: None
+        self.ended: list[Callable[[Ended], None]] = []
+        self._due: Timer | None = None
+        self._waking = False
+        self._slots_us: dict[str, int] = {}  # by owner: when its rate allows the next attempt
+        commit.after_rollback.append(self._reload)
+
+    def load(self) -> None:
+        """Takes over what the store knows. What a process that is gone had claimed is due again."""
+        self._commit.enter()
+        self._store.release_claims()
+        self._appoint()
+
+    def _reload(self) -> None:
+        # The claims of attempts that are under way stand, or are made again when their lease ends.
+        self._waking = False
+        self._slots_us.clear()
+        self._appoint_at(self._clock.now_ms() + RESUME_MS)
+
+    # putting in and taking away
+
+    def put(self, deliveries: Iterable[NewDelivery]) -> None:
+        """They leave when the transaction of this moment is committed."""
+        self._commit.enter()
+        now_ms = self._clock.now_ms()
+        self._store.insert_deliveries([_record(delivery, now_ms) for delivery in deliveries])
+        self._wake_after_commit()
+
+    def drop(self, owner: str) -> None:
+        """The owner is gone, and so is what waited for it; what is under way is on its way."""
+        self._commit.enter()
+        self._store.delete_deliveries_of(owner)
+        self._slots_us.pop(owner, None)
+
+    def reset(self, account: str | None) -> None:
+        self._commit.enter()
+        self._store.clear_deliveries(account)
+        self._store.delete_readable(None, account, None)
+        self._slots_us.clear()
+
+    # delivering
+
+    def due(self, limit: int) -> list[Attempt]:
+        """Claims what is due, the longest due first. Nothing may leave before this is committed."""
+        self._commit.enter()
+        now_ms = self._clock.now_ms()
+        claimed: list[Attempt] = []
+        looked = 0
+        while len(claimed) < limit and looked < _STEP:
+            records = self._store.due_deliveries(now_ms, limit - len(claimed))
+            if not records:
+                break
+            looked += len(records)
+            for record in records:
+                attempt = self._claim(record, now_ms)
+                if attempt is not None:
+                    claimed.append(attempt)
+        if len(claimed) < limit:
+            self._appoint()
+        return claimed
+
+    def _claim(self, record: DeliveryRecord, now_ms: int) -> Attempt | None:
+        policy = delivery_policy.read(record.policy)
+        if policy.max_receives_per_s is not None and not record.has_slot:
+            slot_ms = self._slot_ms(record.owner, policy.max_receives_per_s, now_ms)
+            if slot_ms > now_ms:
+                self._store.move_delivery(record.id, slot_ms)
+                return None
+        self._store.claim_delivery(record.id, now_ms, now_ms + policy.timeout_ms + LEASE_MS)
+        return Attempt(
+            record.id,
+            record.attempts + 1,
+            record.channel,
+            record.owner,
+            record.target,
+            json.loads(record.headers),
+            record.body,
+            policy,
+        )
+
+    def _slot_ms(self, owner: str, per_second: int, now_ms: int) -> int:
+        """When an owner's rate allows the next attempt; it is taken."""
+        next_us = self._slots_us.get(owner)
+        if next_us is None:
+            last_ms = self._store.last_slot_ms(owner)
+            next_us = 0 if last_ms is None else last_ms * 1000 + 1_000_000 // per_second
+            if len(self._slots_us) > 10_000:
+                self._slots_us.clear()
+        slot_us = max(now_ms * 1000, next_us)
+        self._slots_us[owner] = slot_us + 1_000_000 // per_second
+        return slot_us // 1000
+
+    def report(self, attempt: Attempt, outcome: Outcome) -> None:
+        """The outcome of an attempt that `due` gave. One that somebody else has claimed since is none of ours."""
+        self._commit.enter()
+        record = self._store.get_delivery(attempt.id)
+        if record is None or record.attempts != attempt.number:
+            return
+        if outcome.kind is None:
+            self._end(record, DELIVERED, outcome)
+            return
+        now_ms = self._clock.now_ms()
+        failures = json.loads(record.failures)
+        failures[outcome.kind] = count = failures.get(outcome.kind, 0) + 1
+        delay_ms = attempt.policy.delay_ms(outcome.kind, count, now_ms - record.created_ms)
+        if delay_ms is not None:
+            self._store.retry_delivery(record.id, now_ms + delay_ms, json.dumps(failures, separators=(",", ":")))
+            if delay_ms == 0:
+                self._wake_after_commit()
+            else:
+                self._appoint_at(now_ms + delay_ms)
+        elif record.dead_letter is not None and attempt.policy.dead_letters(outcome.kind):
+            self._end(record, REDRIVEN if self._redrive(json.loads(record.dead_letter)) else FAILED_TO_REDRIVE, outcome)
+        else:
+            self._end(record, FAILED, outcome)
+
+    def _redrive(self, letter: dict[str, Any]) -> bool:
+        """Whether the dead-letter queue is there and takes it."""
+        queue = self._messaging.find_queue(letter["queue_arn"])
+        body, attributes, attributes_md5 = letter["body"], letter["attributes"], letter["attributes_md5"]
+        if queue is None or queue.fifo:
+            return False
+        size_bytes = queue_messages.size_bytes(body, queue_messages.load_attributes(attributes) if attributes else {})
+        if size_bytes > queue.settings.maximum_message_bytes:
+            return False
+        md5 = queue_messages.md5_of_text(body)
+        self._messaging.deliver(
+            [Arrival(queue, body, md5, attributes, attributes_md5, None, letter["sender_id"], None, None)]
+        )
+        return True
+
+    def _end(self, record: DeliveryRecord, result: str, outcome: Outcome) -> None:
+        self._store.delete_delivery(record.id)
+        for listener in self.ended:
+            listener(Ended(record.channel, record.owner, result, record.attempts, outcome.reason))
+
+    # time
+
+    def _wake_after_commit(self) -> None:
+        if not self._waking:
+            self._waking = True
+            self._commit.then(self._committed)
+
+    def _committed(self, failure: BrokerFailure | None) -> None:
+        self._waking = False
+        if failure is None:
+            self.wake()
+
+    def _appoint(self) -> None:
+        due_ms = self._store.next_delivery_ms()
+        if due_ms is not None:
+            self._appoint_at(due_ms)
+
+    def _appoint_at(self, due_ms: int) -> None:
+        if self._due is not None and self._due.callback is not None:
+            if self._due.when_ms <= due_ms:
+                return
+            self._due.cancel()
+        self._due = self._clock.call_at(due_ms, self._wake_now)
+
+    def _wake_now(self) -> None:
+        self.wake()
+
+    # what people read
+
+    def record(self, channel: str, world: World, document: Mapping[str, Any]) -> None:
+        """Keeps what would have been sent. `document` is JSON with the names AWS has for its parts."""
+        self._commit.enter()
+        self._store.insert_readable(
+            channel, *world, self._clock.now_ms(), json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        )
+
+    def read(
+        self, channel: str | None, account: str | None, region: str | None, after: int, limit: int
+    ) -> list[ReadableRecord]:
+        """What was kept, the oldest first, from the one after the id `after` on. None means all."""
+        self._commit.enter()
+        return self._store.readable(channel, account, region, after, limit)
+
+    def clear(self, channel: str | None, account: str | None, region: str | None) -> int:
+        """How many there were."""
+        self._commit.enter()
+        return self._store.delete_readable(channel, account, region)
+
+
+def _record(delivery: NewDelivery, now_ms: int) -> NewDeliveryRecord:
+    arn = parse_arn(delivery.owner)
+    letter = None
+    attributes = delivery.dead_letter_attributes
+    if delivery.dead_letter_arn is not None:
+        letter = json.dumps(
+            {
+                "queue_arn": delivery.dead_letter_arn,
+                "body": delivery.dead_letter_body,
+                "attributes": queue_messages.dump_attributes(attributes) if attributes else None,
+                "attributes_md5": queue_messages.md5_of_attributes(attributes) if attributes else None,
+                "sender_id": delivery.dead_letter_sender_id,
+            },
+            separators=(",", ":"),
+        )
+    return NewDeliveryRecord(
+        due_ms=now_ms,
+        created_ms=now_ms,
+        account=arn.account if arn else "",
+        owner=delivery.owner,
+        channel=delivery.channel,
+        target=delivery.target,
+        headers=json.dumps(delivery.headers, separators=(",", ":")),
+        body=delivery.body,
+        policy=delivery_policy.write(delivery.policy),
+        dead_letter=letter,
+    )
