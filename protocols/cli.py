@@ -41,7 +41,7 @@ def _option(parser: argparse.ArgumentParser, name: str, default: str | None, hel
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="sidebus", description="A messaging broker that speaks Amazon SQS's wire protocols."
+        prog="sidebus", description="A messaging broker that speaks the wire protocols of Amazon SQS and SNS."
     )
     parser.add_argument("--version", action="version", version=f"sidebus {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
