@@ -19,8 +19,10 @@ from broker.commit import GroupCommit
 from broker.delivery_policy import DeliveryPolicy, HttpPolicy
 from broker.errors import BrokerFailure
 from broker.names import World, parse_arn
+from broker.policy import allows_service
 from broker.queues import messages as queue_messages
 from broker.queues.messaging import Arrival, Messaging
+from broker.queues.queue import Queue
 from broker.store.port import DeliveryRecord, DeliveryStore, NewDeliveryRecord, ReadableRecord
 
 HTTP, LAMBDA = "http", "lambda"
@@ -125,6 +127,12 @@ def http_headers(
     return headers
 
 
+def lets_topic_in(queue: Queue, topic_arn: str) -> bool:
+    """Whether a queue's policy lets SNS send to it for this topic."""
+    policy, account = queue.attributes.get("Policy"), topic_arn.split(":")[4]
+    return allows_service(policy, "sns.amazonaws.com", "sqs:SendMessage", queue.arn, topic_arn, account)
+
+
 class Outbox:
     """All remote deliveries of a broker.
 
@@ -137,6 +145,7 @@ class Outbox:
         self._clock = clock
         self._commit = commit
         self._messaging = messaging
+        self.enforce_policies = False  # whether a dead-letter queue's policy must let the topic in
         self.wake: Callable[[], None] = lambda: None
         self.ended: list[Callable[[Ended], None]] = []
         self._due: Timer | None = None
@@ -249,18 +258,22 @@ class Outbox:
             else:
                 self._appoint_at(now_ms + delay_ms)
         elif record.dead_letter is not None and attempt.policy.dead_letters(outcome.kind):
-            self._end(record, REDRIVEN if self._redrive(json.loads(record.dead_letter)) else FAILED_TO_REDRIVE, outcome)
+            moved = self._redrive(record.owner, json.loads(record.dead_letter))
+            self._end(record, REDRIVEN if moved else FAILED_TO_REDRIVE, outcome)
         else:
             self._end(record, FAILED, outcome)
 
-    def _redrive(self, letter: dict[str, Any]) -> bool:
+    def _redrive(self, subscription_arn: str, letter: dict[str, Any]) -> bool:
         """Whether the dead-letter queue is there and takes it."""
         queue = self._messaging.find_queue(letter["queue_arn"])
         body, attributes, attributes_md5 = letter["body"], letter["attributes"], letter["attributes_md5"]
         if queue is None or queue.fifo:
             return False
-        size_bytes = queue_messages.size_bytes(body, queue_messages.load_attributes(attributes) if attributes else {})
-        if size_bytes > queue.settings.maximum_message_bytes:
+        loaded = queue_messages.load_attributes(attributes) if attributes else {}
+        size_bytes = queue_messages.size_bytes(body, loaded)
+        if size_bytes > queue.settings.maximum_message_bytes or not queue_messages.fits(body, loaded):
+            return False
+        if self.enforce_policies and not lets_topic_in(queue, subscription_arn.rpartition(":")[0]):
             return False
         md5 = queue_messages.md5_of_text(body)
         self._messaging.deliver(

@@ -45,6 +45,15 @@ def check_body(body: str) -> None:
         )
 
 
+def fits(body: str, attributes: Attributes) -> bool:
+    """Whether another service's message can be one of SQS's: so many attributes, and these characters."""
+    try:
+        check_body(body)
+    except InvalidMessageContents:
+        return False
+    return bool(body) and len(attributes) <= MAX_MESSAGE_ATTRIBUTES
+
+
 def check_attributes(attributes: Attributes) -> None:
     """Raises InvalidParameterValue (or InvalidMessageContents) for what SendMessage refuses."""
     if len(attributes) > MAX_MESSAGE_ATTRIBUTES:

@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from hashlib import md5
 
-from broker.delivery import SNS_SENDER_ID, Signer
-from broker.errors import DomainError
-from broker.limits import MAX_MESSAGE_ATTRIBUTES
-from broker.policy import allows_service
+from broker.delivery import SNS_SENDER_ID, Signer, lets_topic_in
 from broker.queues import messages as queue_messages
 from broker.queues.messaging import Arrival, Messaging
 from broker.queues.queue import Queue
@@ -78,11 +75,13 @@ class Fanout:
                 text = rendering.raw(subscription.protocol)
                 body, digest, size_bytes = text.body, text.digest, text.size_bytes
                 attributes, attributes_md5 = rendering.raw_attributes()
+                fits = text.fits
             else:
                 enveloped = rendering.enveloped(subscription)
                 body, digest = enveloped.around(subscription)
                 size_bytes = enveloped.size_bytes + len(subscription.unsubscribe_url)
                 attributes = attributes_md5 = None
+                fits = True
             queue = find_queue(subscription.endpoint)
             arrival = Arrival(
                 queue,  # type: ignore[arg-type]  # a missing one is refused below
@@ -96,45 +95,38 @@ class Fanout:
                 deduplication_id,
                 fresh,
             )
-            if (
-                queue is None
-                or _refuses(queue, size_bytes, arrival)
-                or (subscription.settings.raw and rendering.unfit)
-                or (self.enforce_policies and not _lets_in(queue, topic))
-            ):
-                self._undeliverable(topic, subscription, arrival, arrivals)
+            if fits and queue is not None and self._takes(queue, topic, size_bytes, arrival):
+                arrivals.append(arrival)
+                delivered += 1
                 continue
-            arrivals.append(arrival)
-            delivered += 1
+            topic.counts["NumberOfNotificationsFailed"] += 1
+            count_feedback(topic, "sqs", "Failure", 1)
+            target = subscription.settings.dead_letter_arn
+            if target is None:
+                continue
+            queue = find_queue(target)
+            if not fits:  # SQS holds no such message; in its envelope it is kept all the same
+                enveloped = rendering.enveloped(subscription)
+                body, digest = enveloped.around(subscription)
+                size_bytes = enveloped.size_bytes + len(subscription.unsubscribe_url)
+                arrival = arrival._replace(body=body, md5=digest, attributes=None, attributes_md5=None)
+            if queue is not None and self._takes(queue, topic, size_bytes, arrival):
+                topic.counts["NumberOfNotificationsRedrivenToDlq"] += 1
+                arrivals.append(arrival._replace(queue=queue))
+            else:
+                topic.counts["NumberOfNotificationsFailedToRedriveToDlq"] += 1
         if delivered:
             topic.counts["NumberOfNotificationsDelivered"] += delivered
             if topic.settings.feedback:
                 count_feedback(topic, "sqs", "Success", delivered)
 
-    def _undeliverable(
-        self, topic: Topic, subscription: Subscription, arrival: Arrival, arrivals: list[Arrival]
-    ) -> None:
-        """What a queue does not take goes to the subscription's dead-letter queue, or is counted as lost."""
-        topic.counts["NumberOfNotificationsFailed"] += 1
-        count_feedback(topic, "sqs", "Failure", 1)
-        target = subscription.settings.dead_letter_arn
-        if target is None:
-            return
-        queue = self._messaging.find_queue(target)
-        if queue is None or (queue.fifo and arrival.group_id is None):
-            topic.counts["NumberOfNotificationsFailedToRedriveToDlq"] += 1
-            return
-        topic.counts["NumberOfNotificationsRedrivenToDlq"] += 1
-        arrivals.append(arrival._replace(queue=queue))
-
-
-def _refuses(queue: Queue, size_bytes: int, arrival: Arrival) -> bool:
-    return size_bytes > queue.settings.maximum_message_bytes or (queue.fifo and arrival.group_id is None)
-
-
-def _lets_in(queue: Queue, topic: Topic) -> bool:
-    policy = queue.attributes.get("Policy")
-    return allows_service(policy, "sns.amazonaws.com", "sqs:SendMessage", queue.arn, topic.arn, topic.world.account)
+    def _takes(self, queue: Queue, topic: Topic, size_bytes: int, arrival: Arrival) -> bool:
+        """Whether a queue takes it, as the endpoint or as the dead-letter queue."""
+        return (
+            size_bytes <= queue.settings.maximum_message_bytes
+            and not (queue.fifo and arrival.group_id is None)
+            and not (self.enforce_policies and not lets_topic_in(queue, topic.arn))
+        )
 
 
 def _chosen(filters: Filters[Subscription], notification: Notification) -> list[Subscription]:
@@ -149,12 +141,14 @@ def _chosen(filters: Filters[Subscription], notification: Notification) -> list[
 
 
 class RawText:
-    """A text as raw subscribers get it."""
+    """A text as raw subscribers get it. Not all fit into SQS: it takes fewer attributes, and fewer characters."""
 
-    __slots__ = ("body", "digest", "size_bytes")
+    __slots__ = ("body", "digest", "fits", "size_bytes")
 
-    def __init__(self, body: str, attributes_bytes: int) -> None:
+    def __init__(self, body: str, attributes: queue_messages.Attributes) -> None:
         encoded = body.encode()
+        attributes_bytes = queue_messages.size_bytes("", attributes) if attributes else 0
+        self.fits = queue_messages.fits(body, attributes)
         self.body = body
         self.digest = md5(encoded, usedforsecurity=False).hexdigest()
         self.size_bytes = len(encoded) + attributes_bytes
@@ -183,7 +177,7 @@ class EnvelopedText:
 class Rendering:
     """A notification in the forms its subscribers read, each made when it is first asked for."""
 
-    __slots__ = ("_attributes", "_enveloped", "_raw", "_signatures", "_signer", "notification", "topic", "unfit")
+    __slots__ = ("_attributes", "_enveloped", "_raw", "_signatures", "_signer", "notification", "topic")
 
     def __init__(self, notification: Notification, signer: Signer, topic: Topic) -> None:
         self.notification = notification
@@ -193,7 +187,6 @@ class Rendering:
         self._raw: dict[str, RawText] = {}
         self._enveloped: dict[tuple[str, str], EnvelopedText] = {}
         self._attributes: tuple[str | None, str | None] | None = None
-        self.unfit = False  # as a raw message, for SQS: more attributes than it takes, or characters it does not take
 
     def text(self, protocol: str) -> str:
         texts = self.notification.texts
@@ -203,9 +196,7 @@ class Rendering:
         text = self.text(protocol)
         found = self._raw.get(text)
         if found is None:
-            attributes = self.notification.attributes
-            found = self._raw[text] = RawText(text, queue_messages.size_bytes("", attributes) if attributes else 0)
-            self.unfit = len(attributes) > MAX_MESSAGE_ATTRIBUTES or not _fits(text)
+            found = self._raw[text] = RawText(text, self.notification.attributes)
         return found
 
     def raw_attributes(self) -> tuple[str | None, str | None]:
@@ -236,11 +227,3 @@ class Rendering:
             found = EnvelopedText(*envelope.around(self.notification, text, signed))
             self._enveloped[text, origin] = found
         return found
-
-
-def _fits(text: str) -> bool:
-    try:
-        queue_messages.check_body(text)
-    except DomainError:
-        return False
-    return bool(text)

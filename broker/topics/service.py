@@ -39,6 +39,7 @@ class Notifications:
         self.mobile = Mobile(registry, outbox)
         self.sms = Sms(registry, outbox)
         remote = Remote(registry, messaging, outbox, signer, self.mobile, self.sms)
+        self._outbox = outbox
         self._fanout = fanout = Fanout(registry, messaging, remote, signer)
         self._archives = archives = Archives(registry, fanout.deliver_to)
         self.topics = Topics(registry, archives)
@@ -49,7 +50,7 @@ class Notifications:
 
     def enforce_policies(self) -> None:
         """From now on a queue must let a topic in by its policy, as on AWS."""
-        self._fanout.enforce_policies = True
+        self._fanout.enforce_policies = self._outbox.enforce_policies = True
 
     def load(self) -> None:
         """Takes over what the store knows."""
