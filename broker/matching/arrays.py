@@ -2,9 +2,9 @@
 
 A `Place` is where a value lies: pairs of (array, element) from the outermost array in. A plain value in an array does
 not name that array: `["a", "b"]` is two values of one field, both fit for anything; nor is an array named that has one
-element only, for there is nothing to tell apart. Two places agree if they name the
-same element of every array both name. Rules are matched a set of places at a time: what is known so far, joined with
-the places where the next field's clause holds.
+element only, for there is nothing to tell apart. Two places agree if they name the same element of every array both
+name. Rules are matched a set of places at a time: what is known so far, joined with the places where the next field's
+clause holds.
 """
 
 from collections.abc import Iterable, Iterator

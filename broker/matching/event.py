@@ -128,7 +128,7 @@ class Reader:
                             _note(places, name, len(values), place)
             else:
                 field = step.field
-                told_apart = 1 < len(container) and len(place) < _DEEPEST
+                told_apart = len(container) > 1 and len(place) < _DEEPEST
                 for element, value in enumerate(container):
                     kind = type(value)
                     if kind is dict or kind is list:

@@ -20,11 +20,14 @@ _TOO_COMPLEX = (
     "Rule is too complex - try using fewer wildcard characters or fewer repeating character sequences after a "
     "wildcard character"
 )
-_TOO_MANY_RULES = f"Rule is too complex - $or must not combine to more than {MAX_RULES} rules"
+_TOO_MANY_RULES = "Rule is too complex - $or must not combine to more than {} rules"
 
 
 def event_pattern(
-    text: str | bytes, max_chars: int = MAX_PATTERN_CHARS, max_complexity: int = MAX_COMPLEXITY
+    text: str | bytes,
+    max_chars: int = MAX_PATTERN_CHARS,
+    max_complexity: int = MAX_COMPLEXITY,
+    max_rules: int = MAX_RULES,
 ) -> Pattern:
     """Compile a rule's, archive's or pipe's EventPattern. Raises InvalidEventPattern, and nothing else."""
     if isinstance(text, bytes):
@@ -35,7 +38,7 @@ def event_pattern(
     if len(text) > max_chars:
         raise InvalidEventPattern(f"Event pattern is longer than {max_chars} characters")
     try:
-        pattern = grammar.compiled(text, grammar.parse(text, MAX_RULES, _TOO_MANY_RULES))
+        pattern = grammar.compiled(text, grammar.parse(text, max_rules, _TOO_MANY_RULES.format(max_rules)))
     except Malformed as error:
         raise InvalidEventPattern(error.reason) from None
     if any(score > max_complexity for score in complexities(pattern).values()):
