@@ -43,6 +43,11 @@ class Sample:
     latencies: list[list[float]] = field(default_factory=lambda: [[] for _ in KINDS])
     errors: Counter[str] = field(default_factory=Counter)
 
+    @staticmethod
+    def failed(error: Exception) -> Sample:
+        """Nothing was measured, because of this."""
+        return Sample(errors=Counter({f"{type(error).__name__}: {error}": 1}))
+
     @property
     def requests(self) -> int:
         return sum(map(len, self.latencies))
@@ -212,7 +217,7 @@ class _Drive:
                         latencies[kind].append(now - connection.sent_at)
                     else:
                         sample.late += 1
-                    if kind <= SEND_BATCH:
+                    if kind <= SEND_BATCH:  # or a publish
                         sample.sent += entries
                     elif kind == RECEIVE:
                         sample.received += len(handles)

@@ -29,9 +29,13 @@ class Cell:
     connections: int
     size: int
     waiting: int = 0
+    queues: int = 0  # subscribed to the topic
+    deliveries: int = 0  # of each publish
 
     def title(self, about: str) -> str:
         waiting = f", {self.waiting:,} waiting" if self.waiting else ""
+        if self.queues:
+            about = f"{about} · {self.queues} queue{'' if self.queues == 1 else 's'}"
         plural = "" if self.connections == 1 else "s"
         return f"{self.workload}: {about} · {self.size:,} bytes · {self.connections} connection{plural}{waiting}"
 
@@ -55,14 +59,15 @@ class Round:
     errors: dict[str, int]
 
     @staticmethod
-    def of(sample: Sample, server_cpu_s: float, at_least: int) -> Round:
+    def of(sample: Sample, server_cpu_s: float, at_least: int, deliveries: int = 0) -> Round:
         seconds, answers = sample.seconds or math.nan, sample.requests + sample.late
+        messages = sample.requests * deliveries if deliveries else sample.deleted or sample.sent
         everything = sorted(value for kind in sample.latencies for value in kind)
         receives = sorted(sample.latencies[RECEIVE])
         return Round(
             requests=sample.requests,
             requests_per_s=sample.requests / seconds,
-            messages_per_s=(sample.deleted or sample.sent) / seconds,
+            messages_per_s=messages / seconds,
             p50_ms=percentile(everything, 0.50) * 1e3,
             p99_ms=percentile(everything, 0.99) * 1e3,
             receive_p50_ms=percentile(receives, 0.50) * 1e3,
@@ -97,6 +102,7 @@ class Results:
     filled: dict[str, dict[int, dict[str, int]]] = field(default_factory=dict)  # waiting -> memory
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    verdicts: list[tuple[str, bool]] = field(default_factory=list)  # (a promise with the figure, kept)
 
     @property
     def reference(self) -> str:
@@ -126,9 +132,8 @@ def text(results: Results) -> str:
         parts.append(_backlog(results))
     if results.start_s or results.filled:
         parts.append(_footprint(results))
-    wanted = verdicts(results)
-    if wanted:
-        lines = [f"  {'yes' if good else 'NO ':4}{sentence}" for sentence, good in wanted]
+    if results.verdicts:
+        lines = [f"  {'yes' if good else 'NO ':4}{sentence}" for sentence, good in results.verdicts]
         parts.append("\n".join(["What Sidebus promises of itself", *lines]))
     lines = [f"  {name}: {reason}" for name, reason in results.skipped.items()]
     lines += [f"  {note}" for note in results.notes]
@@ -157,8 +162,9 @@ def _number(value: float, digits: int = 0) -> str:
 
 def _cell(results: Results, cell: Cell, found: dict[str, list[Round]]) -> str:
     reference = found.get(results.reference, [])
-    head = ["server", "req/s", "(min … max)", f"× {results.reference}", "by CPU", "msg/s", "p50 ms", "p99 ms"]
-    head += ["CPU µs/req", "server", "load", "errors"]
+    requests, messages, costs = ("publishes", "deliveries", "delivery") if cell.deliveries else ("req", "msg", "req")
+    head = ["server", f"{requests}/s", "(min … max)", f"× {results.reference}", "by CPU", f"{messages}/s", "p50 ms"]
+    head += ["p99 ms", f"CPU µs/{costs}", "server", "load", "errors"]
     rows = []
     for name, rounds in found.items():
         if not rounds:
@@ -174,7 +180,7 @@ def _cell(results: Results, cell: Cell, found: dict[str, list[Round]]) -> str:
                 _number(middle(r.messages_per_s for r in rounds)),
                 _number(middle(r.p50_ms for r in rounds), 2),
                 _number(middle(r.p99_ms for r in rounds), 2),
-                _number(middle(r.cpu_us for r in rounds), 1),
+                _number(middle(r.cpu_us for r in rounds) / (cell.deliveries or 1), 1),
                 f"{middle(r.server_busy for r in rounds):.0%}",
                 f"{middle(r.load_busy for r in rounds):.0%}",
                 str(sum(sum(r.errors.values()) for r in rounds)),
@@ -257,7 +263,7 @@ def _footprint(results: Results) -> str:
 
 
 def verdicts(results: Results) -> list[tuple[str, bool]]:
-    """The project's own promises that this run could check: (sentence with the figure, kept)."""
+    """The project's own promises of SQS that this run could check: (sentence with the figure, kept)."""
     found: list[tuple[str, bool]] = []
 
     def say(sentence: str, value: float, good: bool) -> None:
@@ -323,7 +329,7 @@ def write_json(results: Results, path: Path) -> None:
         "start_s": results.start_s,
         "idle_bytes": results.idle,
         "filled_bytes": results.filled,
-        "verdicts": [{"sentence": sentence, "kept": good} for sentence, good in verdicts(results)],
+        "verdicts": [{"sentence": sentence, "kept": good} for sentence, good in results.verdicts],
         "skipped": results.skipped,
         "notes": results.notes,
     }

@@ -15,21 +15,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import http.client
-import os
-import platform
-import signal
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import install, report
+from bench import report, run
 from bench.load import Sample, Script, drive
-from bench.report import Cell, Results, Round
-from bench.servers import SERVERS, Cores, DidNotStart, Running
+from bench.report import Cell, Round
+from bench.servers import SERVERS, DidNotStart, Running
 from bench.wire import PROTOCOLS, Refused
 from bench.workloads import STEADY, drain, fill, mixed
 
@@ -40,61 +33,28 @@ WORKLOADS = {name: about for name, (about, *_) in STEADY.items()} | {
 }
 
 
-class Progress:
-    """One line on stderr that overwrites itself; nothing when stderr is not a terminal."""
+class Benchmark(run.Comparison):
+    def __init__(self, options: argparse.Namespace, data_root: Path) -> None:
+        super().__init__(options, WORKLOADS, data_root)
 
-    def __init__(self) -> None:
-        self.on = sys.stderr.isatty()
-
-    def say(self, line: str) -> None:
-        if self.on:
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        self.say("")
-
-
-class Benchmark:
-    def __init__(self, options: argparse.Namespace, servers: list[str], data_root: Path) -> None:
-        self.options = options
-        self.data_root = data_root
-        self.cores = Cores.choose(options.cores)
-        self.progress = Progress()
-        self.results = Results(
-            about={name: SERVERS[name].about for name in servers},
-            workloads=WORKLOADS,
-            machine=_machine(options, self.cores),
-        )
-
-    def run(self) -> Results:
-        """Measure; on Ctrl-C what was found until then."""
-        self.cores.pin_load()
-        try:
-            self._everything()
-        except KeyboardInterrupt:
-            self.results.notes.append("interrupted: the rest is missing")
-        self.progress.end()
-        return self.results
-
-    def _everything(self) -> None:
-        for name in list(self.results.about):
-            peer = SERVERS[name].peer
-            try:
-                if peer:
-                    install.ensure(peer)
-            except install.Missing as reason:
-                self._skip(name, f"skipped, {reason}")
+    def everything(self) -> None:
         wanted = self.options.workloads
         if "start" in wanted:
             self._start_times()
         for size in self.options.bodies:
             cells = self._cells(size)
             if cells:
-                self._steady(size, cells)
+                self.take_turns(size, cells)
         if "backlog" in wanted:
             for name in list(self.results.about):
                 if SERVERS[name].keeps_messages:
                     self._backlog(name)
+
+    def warm_up_cell(self, size: int) -> Cell:
+        return Cell("mixed", 64, size)
+
+    def verdicts(self) -> list[tuple[str, bool]]:
+        return report.verdicts(self.results)
 
     def _cells(self, size: int) -> list[Cell]:
         """Only the main mix, with the main body, is measured with every number of connections."""
@@ -109,76 +69,24 @@ class Benchmark:
                 cells.append(Cell(workload, usual, size))
         return cells
 
-    def _skip(self, name: str, reason: str) -> None:
-        self.results.about.pop(name, None)
-        self.results.skipped[name] = reason
-
-    def _running(self, name: str, size: int) -> Running:
-        return Running(SERVERS[name], self.cores, size, self.data_root, self.options.protocol)
-
     def _start_times(self) -> None:
         size = self.options.bodies[-1]
         for turn in range(self.options.rounds):
             for name in list(self.results.about):
                 self.progress.say(f"start {turn + 1}/{self.options.rounds}: {name}")
                 try:
-                    with self._running(name, size) as running:
+                    with self.running(name, size) as running:
                         self.results.start_s.setdefault(name, []).append(running.start_s)
                         if turn == 0:
                             running.new_queue()
                             running.settle()
                             self.results.idle[name] = running.memory()
                 except DidNotStart as reason:
-                    self._skip(name, f"did not start: {reason}")
+                    self.skip(name, f"did not start: {reason}")
                 except (OSError, http.client.HTTPException, Refused) as reason:
-                    self._skip(name, f"failed: {reason}")
+                    self.skip(name, f"failed: {reason}")
 
-    @contextlib.contextmanager
-    def _all_running(self, size: int) -> Iterator[dict[str, Running]]:
-        """Every server started, warmed up and paused."""
-        with contextlib.ExitStack() as stack:
-            running: dict[str, Running] = {}
-            for name in list(self.results.about):
-                self.progress.say(f"starting {name}")
-                try:
-                    started = stack.enter_context(self._running(name, size))
-                except DidNotStart as reason:
-                    self._skip(name, f"did not start: {reason}")
-                    continue
-                self.progress.say(f"warming up {name}")
-                self._warm_up(started, size)
-                started.pause()
-                running[name] = started
-            yield running
-
-    def _warm_up(self, server: Running, size: int) -> None:
-        """Load until it gets no faster, as just-in-time compilers need, or for as long as allowed."""
-        best, slower, until = 0.0, 0, time.monotonic() + self.options.warmup
-        while time.monotonic() < until:
-            rate = self._measure(server, Cell("mixed", 64, size), 1.0).requests_per_s
-            slower = slower + 1 if rate < best * 1.05 else 0
-            if slower == 2:
-                return
-            best = max(best, rate)
-
-    def _steady(self, size: int, cells: list[Cell]) -> None:
-        with self._all_running(size) as running:
-            done, total = 0, len(cells) * self.options.rounds * len(running)
-            for cell in cells:
-                found: dict[str, list[Round]] = {name: [] for name in running}
-                self.results.cells[cell] = found
-                for turn in range(self.options.rounds):
-                    for name, server in running.items():
-                        done += 1
-                        self.progress.say(
-                            f"[{done}/{total}] {cell.workload}, {cell.connections} connections, {size} bytes, "
-                            f"round {turn + 1}: {name}"
-                        )
-                        server.resume()
-                        found[name].append(self._measure(server, cell, self.options.seconds))
-                        server.pause()
-
-    def _measure(self, server: Running, cell: Cell, seconds: float) -> Round:
+    def measure(self, server: Running, cell: Cell, seconds: float) -> Round:
         """One round in a queue of its own, and the check of what it left behind."""
         _, workload, cycle = STEADY[cell.workload]
         at_least = cell.connections if workload is drain else 2 * cycle * cell.connections
@@ -193,8 +101,7 @@ class Benchmark:
             server.wire.delete_queue()
             server.settle()
         except (OSError, http.client.HTTPException, Refused) as error:
-            sample, cpu_s = Sample(), 0.0
-            sample.errors[f"{type(error).__name__}: {error}"] += 1
+            sample, cpu_s = Sample.failed(error), 0.0
         return Round.of(sample, cpu_s, at_least)
 
     def _drive(self, server: Running, scripts: list[Script], seconds: float, at_least: int) -> tuple[Sample, float]:
@@ -226,8 +133,8 @@ class Benchmark:
             ready: dict[int, tuple[Running, int]] = {}
             for waiting in self.options.waiting:
                 try:
-                    server = stack.enter_context(self._running(name, size))
-                    self._warm_up(server, size)
+                    server = stack.enter_context(self.running(name, size))
+                    self.warm_up(server, size)
                     server.new_queue()
                     filled = self._fill(server, waiting, self.options.fill_seconds, f"filling {name} with {waiting:,}")
                     server.settle(30)
@@ -266,106 +173,37 @@ class Benchmark:
             sample, cpu_s = self._drive(server, scripts, self.options.seconds, at_least)
             left = self._check_what_is_left(server, left, sample)
         except (OSError, http.client.HTTPException, Refused) as error:
-            sample, cpu_s = Sample(), 0.0
-            sample.errors[f"{type(error).__name__}: {error}"] += 1
+            sample, cpu_s = Sample.failed(error), 0.0
         return Round.of(sample, cpu_s, at_least), left
 
 
-def _machine(options: argparse.Namespace, cores: Cores) -> dict[str, str]:
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    pinned = "servers and load share cores: not pinned"
-    if cores.server is not None:
-        pinned = f"servers on core {cores.server}, load on core {cores.load}"
-    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, load {load}",
-        "python": platform.python_version(),
-        "cores": pinned,
-        "protocol": options.protocol,
-        "rounds": f"{options.rounds} of {options.seconds:g} s, servers in turn",
-    }
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part.replace("_", "")) for part in text.split(",")]
-
-
-def _names(known: list[str]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        names = text.split(",")
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; known: {', '.join(known)}")
-        return names
-
-    return parse
-
-
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    known = "\n".join(f"  {name:16}{server.about}" for name, server in SERVERS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.sqs",
-        description=__doc__,
-        epilog=f"servers:\n{known}\n\nworkloads:\n"
-        + "\n".join(f"  {name:16}{about}" for name, about in WORKLOADS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = run.parser("bench.sqs", __doc__, list(SERVERS), WORKLOADS)
     add = parser.add_argument
-    add("--quick", action="store_true", help="about a minute: mixed at 1 and 64 connections, and start")
-    add("--only", type=_names(list(SERVERS)), default=list(SERVERS), metavar="A,B", help="these servers only")
-    add("--without", type=_names(list(SERVERS)), default=[], metavar="A,B", help="all servers but these")
-    add("--workloads", type=_names(list(WORKLOADS)), metavar="A,B", help="default: all")
-    add("--connections", type=_numbers, metavar="N,M", help="default 1,4,16,64,256; all but mixed use 64, or the last")
-    add("--bodies", type=_numbers, metavar="N,M", help="bytes; default 256,1024; all but mixed use the last")
-    add("--waiting", type=_numbers, default=[0, 100_000, 1_000_000], metavar="N,M", help="default: 0,100000,1000000")
-    add("--rounds", type=int, metavar="N", help="how often each server has its turn (default 5)")
-    add("--seconds", type=float, metavar="S", help="length of a round (default 1)")
-    add("--warmup", type=float, metavar="S", help="most of the load before the first round, for JITs (default 15)")
+    add(
+        "--connections",
+        type=run.numbers,
+        metavar="N,M",
+        help="default 1,4,16,64,256; all but mixed use 64, or the last",
+    )
+    add("--bodies", type=run.numbers, metavar="N,M", help="bytes; default 256,1024; all but mixed use the last")
+    add("--waiting", type=run.numbers, default=[0, 100_000, 1_000_000], metavar="N,M", help="default: 0,100000,1000000")
     add("--fill-seconds", type=float, default=60, metavar="S", help="give up filling a queue after (default 60)")
     add("--protocol", choices=list(PROTOCOLS), default="json", help="json (default) or query")
-    add("--cores", type=_cores, metavar="SERVER,LOAD", help="which cores (default: the last and the first)")
-    add("--data-dir", type=Path, help="where stores are written: a real disk (default: in .venvs)")
-    add("--json", type=Path, metavar="FILE", help="write everything found")
-    add("--svg", type=Path, metavar="FILE", help="draw it")
-    options = parser.parse_args(arguments)
-    quick = options.quick
-    options.workloads = options.workloads or (["start", "mixed"] if quick else list(WORKLOADS))
-    options.connections = options.connections or ([1, 64] if quick else [1, 4, 16, 64, 256])
-    options.bodies = options.bodies or ([1024] if quick else [256, 1024])
-    options.rounds = options.rounds or (2 if quick else 5)
-    options.seconds = options.seconds or (0.7 if quick else 1.0)
-    options.warmup = options.warmup or (3.0 if quick else 15.0)
-    return options
-
-
-def _cores(text: str) -> tuple[int, int]:
-    server, load = _numbers(text)
-    return server, load
+    return run.read_options(
+        parser,
+        arguments,
+        workloads=(list(WORKLOADS), ["start", "mixed"]),
+        connections=([1, 4, 16, 64, 256], [1, 64]),
+        bodies=([256, 1024], [1024]),
+        rounds=(5, 2),
+        seconds=(1.0, 0.7),
+        warmup=(15.0, 3.0),
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _options(arguments)
-    servers = [name for name in SERVERS if name in options.only and name not in options.without]
-    root = options.data_dir or install.CACHE
-    root.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="bench-data-", dir=root) as data:
-        results = Benchmark(options, servers, Path(data)).run()
-    results.machine["took"] = f"{time.monotonic() - started:.0f} s"
-    print(report.text(results))
-    if options.json:
-        report.write_json(results, options.json)
-    if options.svg:
-        report.write_svg(results, options.svg)
-    failed = any(r.errors for found in results.cells.values() for rounds in found.values() for r in rounds)
-    return 1 if failed else 0
+    return run.run(Benchmark, _options(arguments))
 
 
 if __name__ == "__main__":

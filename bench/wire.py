@@ -1,4 +1,4 @@
-"""Requests as bytes and the checks of their answers, for SQS's two protocols.
+"""Requests as bytes and the checks of their answers, for SQS's two protocols and SNS's one.
 
 The load generator knows neither JSON nor XML: it sends what it is given here and hands each answer back to be checked.
 A request is a `Step`: what it is, its bytes, and how many entries its answer must confirm. Headers are those of boto3
@@ -16,18 +16,18 @@ import re
 from collections.abc import Callable
 from urllib.parse import quote_plus, urlencode, urlsplit
 
-SEND, SEND_BATCH, RECEIVE, DELETE, DELETE_BATCH = range(5)
-KINDS = ("send", "send ten", "receive ten", "delete", "delete ten")
+PUBLISH, SEND, SEND_BATCH, RECEIVE, DELETE, DELETE_BATCH = range(6)
+KINDS = ("publish", "send", "send ten", "receive ten", "delete", "delete ten")
 
 Step = tuple[int, bytes, int]
-"""Which of the five, the whole request, and the entries to confirm."""
+"""Which of the six, the whole request, and the entries to confirm."""
 
 Check = Callable[[bytearray, int, int, int], "list[bytes] | None"]
 """(buffer, start, end, entries) of a body with status 200 -> receipt handles ([] except for receive), None if wrong."""
 
 Attributes = dict[str, str]
 
-SCOPE = "Credential=test/20260101/us-east-1/sqs/aws4_request"
+CREDENTIAL = "Credential=test/20260101/us-east-1"
 SIGNATURE = "5e" * 32
 
 
@@ -55,13 +55,13 @@ class Wire:
         self.md5 = hashlib.md5(self.body.encode()).hexdigest().encode()
         self.queue_url = ""
         self._heads: dict[tuple[str, int], bytes] = {}
-        self.checks: tuple[Check, ...] = (
-            self._check_sent,
-            self._check_sent,
-            self._check_received,
-            self._check_deleted,
-            self._check_deleted_all,
-        )
+        self.checks: dict[int, Check] = {
+            SEND: self._check_sent,
+            SEND_BATCH: self._check_sent,
+            RECEIVE: self._check_received,
+            DELETE: self._check_deleted,
+            DELETE_BATCH: self._check_deleted_all,
+        }
 
     def use_queue(self, url: str) -> None:
         """From here on steps are about this queue."""
@@ -81,8 +81,16 @@ class Wire:
     def create_queue(self, name: str, attributes: Attributes) -> str:
         raise NotImplementedError
 
+    def queue_attributes(self) -> Attributes:
+        raise NotImplementedError
+
     def count_messages(self) -> int:
         """Messages in the queue, whether waiting, delayed or in flight."""
+        attributes = self.queue_attributes()
+        return sum(int(value) for key, value in attributes.items() if key.startswith("ApproximateNumberOf"))
+
+    def receive_bodies(self) -> list[str]:
+        """Of up to ten messages."""
         raise NotImplementedError
 
     def delete_queue(self) -> None:
@@ -170,10 +178,14 @@ class Json(Wire):
         answer = json.loads(self._ask("CreateQueue", {"QueueName": name, "Attributes": attributes}))
         return str(answer["QueueUrl"])
 
-    def count_messages(self) -> int:
+    def queue_attributes(self) -> Attributes:
         answer = self._ask("GetQueueAttributes", {"QueueUrl": self.queue_url, "AttributeNames": ["All"]})
-        attributes = json.loads(answer)["Attributes"]
-        return sum(int(value) for key, value in attributes.items() if key.startswith("ApproximateNumberOf"))
+        attributes: Attributes = json.loads(answer)["Attributes"]
+        return attributes
+
+    def receive_bodies(self) -> list[str]:
+        answer = self._ask("ReceiveMessage", {"QueueUrl": self.queue_url, "MaxNumberOfMessages": 10})
+        return [str(message["Body"]) for message in json.loads(answer).get("Messages", [])]
 
     def _path(self) -> str:
         return "/"
@@ -187,7 +199,7 @@ class Json(Wire):
             "User-Agent": "Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux#6.1 md/arch#x86_64 lang/python#3.11.7"
             " md/pyimpl#CPython m/E,N,b,Z,e cfg/retry-mode#standard Botocore/1.44.5",
             "X-Amz-Date": "20260101T000000Z",
-            "Authorization": f"AWS4-HMAC-SHA256 {SCOPE}, SignedHeaders="
+            "Authorization": f"AWS4-HMAC-SHA256 {CREDENTIAL}/sqs/aws4_request, SignedHeaders="
             f"content-type;host;x-amz-date;x-amz-target;x-amzn-query-mode, Signature={SIGNATURE}",
             "amz-sdk-invocation-id": "437bd579-c052-481e-acdd-9af0bd534bb2",
             "amz-sdk-request": "attempt=1; max=3",
@@ -206,7 +218,8 @@ class Query(Wire):
 
     name = "query"
     _HANDLE = re.compile(rb"<ReceiptHandle>([^<]+)</ReceiptHandle>")
-    _COUNT = re.compile(r"<Name>ApproximateNumberOf\w+</Name>\s*<Value>(\d+)</Value>")
+    _ATTRIBUTE = re.compile(r"<Name>(\w+)</Name>\s*<Value>([^<]*)</Value>")
+    service, version = "sqs", "2012-11-05"
 
     def delete(self, handle: bytes) -> Step:
         return DELETE, self._request("DeleteMessage", {"ReceiptHandle": html.unescape(handle.decode())}), 1
@@ -220,15 +233,15 @@ class Query(Wire):
         for number, (key, value) in enumerate(attributes.items(), 1):
             members |= {f"Attribute.{number}.Name": key, f"Attribute.{number}.Value": value}
         answer = self._ask("CreateQueue", members).decode()
-        found = re.search(r"<QueueUrl>([^<]+)</QueueUrl>", answer)
-        if found is None:
-            raise Refused(f"CreateQueue: no QueueUrl in {answer[:200]}")
-        return html.unescape(found[1])
+        return _element("QueueUrl", answer)
 
-    def count_messages(self) -> int:
-        members: dict[str, object] = {"QueueUrl": self.queue_url, "AttributeName.1": "All"}
-        answer = self._ask("GetQueueAttributes", members).decode()
-        return sum(int(count) for count in self._COUNT.findall(answer))
+    def queue_attributes(self) -> Attributes:
+        answer = self._ask("GetQueueAttributes", {"QueueUrl": self.queue_url, "AttributeName.1": "All"}).decode()
+        return {key: html.unescape(value) for key, value in self._ATTRIBUTE.findall(answer)}
+
+    def receive_bodies(self) -> list[str]:
+        answer = self._ask("ReceiveMessage", {"QueueUrl": self.queue_url, "MaxNumberOfMessages": 10}).decode()
+        return [html.unescape(body) for body in re.findall(r"<Body>([^<]*)</Body>", answer)]
 
     def _path(self) -> str:
         return urlsplit(self.queue_url).path or "/"
@@ -239,14 +252,14 @@ class Query(Wire):
             "Content-Type": "application/x-www-form-urlencoded; charset=utf-8",
             "User-Agent": "Boto3/1.26.165 Python/3.11.7 Linux/6.1 Botocore/1.29.165",
             "X-Amz-Date": "20260101T000000Z",
-            "Authorization": f"AWS4-HMAC-SHA256 {SCOPE}, "
+            "Authorization": f"AWS4-HMAC-SHA256 {CREDENTIAL}/{self.service}/aws4_request, "
             f"SignedHeaders=content-type;host;x-amz-date, Signature={SIGNATURE}",
             "amz-sdk-invocation-id": "437bd579-c052-481e-acdd-9af0bd534bb2",
             "amz-sdk-request": "attempt=1",
         }
 
     def _encode(self, action: str, members: dict[str, object]) -> bytes:
-        flat: dict[str, object] = {"Action": action, "Version": "2012-11-05"}
+        flat: dict[str, object] = {"Action": action, "Version": self.version}
         for key, value in members.items():
             if not isinstance(value, list):
                 flat[key] = value
@@ -258,6 +271,46 @@ class Query(Wire):
     def _check_deleted_all(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
         confirmed = buffer.count(b"<DeleteMessageBatchResultEntry>", start, end) == entries
         return [] if confirmed else None
+
+
+class Topic(Query):
+    """SNS about one topic, as boto3 sends it."""
+
+    service, version = "sns", "2010-03-31"
+
+    def __init__(self, port: int, size: int, name: str) -> None:
+        super().__init__(port, size)
+        self.checks = {PUBLISH: self._check_published}
+        self.arn = _element("TopicArn", self._ask("CreateTopic", {"Name": name}).decode())
+
+    def subscribe(self, queue_arn: str, attributes: Attributes) -> None:
+        members: dict[str, object] = {"TopicArn": self.arn, "Protocol": "sqs", "Endpoint": queue_arn}
+        for number, (key, value) in enumerate(attributes.items(), 1):
+            members |= {f"Attributes.entry.{number}.key": key, f"Attributes.entry.{number}.value": value}
+        self._ask("Subscribe", members)
+
+    def publish(self, attributes: Attributes) -> Step:
+        """With `body` as the message; the attributes are strings."""
+        members: dict[str, object] = {"TopicArn": self.arn, "Message": self.body}
+        for number, (key, value) in enumerate(attributes.items(), 1):
+            entry = f"MessageAttributes.entry.{number}"
+            members |= {f"{entry}.Name": key, f"{entry}.Value.DataType": "String", f"{entry}.Value.StringValue": value}
+        body = self._encode("Publish", members)
+        return PUBLISH, self._head("Publish", len(body)) + body, 1
+
+    def delete_topic(self) -> None:
+        self._ask("DeleteTopic", {"TopicArn": self.arn})
+
+    def _check_published(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
+        whole = buffer.find(b"</PublishResponse>", start, end) > 0
+        return [] if whole and buffer.count(b"<MessageId>", start, end) == entries else None
+
+
+def _element(name: str, answer: str) -> str:
+    found = re.search(f"<{name}>([^<]+)</{name}>", answer)
+    if found is None:
+        raise Refused(f"no {name} in {answer[:200]}")
+    return html.unescape(found[1])
 
 
 PROTOCOLS: dict[str, type[Wire]] = {"json": Json, "query": Query}

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 import anyio
@@ -22,8 +23,12 @@ log = logging.getLogger("sidebus.clock")
 
 def iso_8601_ms(moment_ms: int) -> str:
     """A moment as AWS writes it in messages: 2012-05-02T00:54:06.655Z."""
-    text = datetime.fromtimestamp(moment_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{moment_ms % 1000:03d}Z"
+    return f"{_iso_8601(moment_ms // 1000)}.{moment_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _iso_8601(moment_s: int) -> str:
+    return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_iso_8601(text: str) -> int | None:

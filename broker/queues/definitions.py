@@ -81,7 +81,7 @@ class Queues:
         # Appointments were kept in it or made for it. They are made anew, but not at once: a full disk stays full.
         if self._resumption is None or self._resumption.callback is None:
             due_ms = self._clock.now_ms() + RESUME_MS
-            self._resumption = self._clock.call_at(due_ms, partial(self._commit.run, self._resume))
+            self._resumption = self._clock.call_at(due_ms, self._resume)
 
     def _take_over(self) -> None:
         flow = self.flow
@@ -100,10 +100,10 @@ class Queues:
         self.move_tasks.load()
 
     def _resume(self) -> None:
-        for queue in self.flow.queues.values():
-            self._resume_queue(queue)
+        for queue in list(self.flow.queues.values()):  # one that cannot be read does not keep back the others
+            self._commit.run(self._resume_queue, queue)
         self.move_tasks.resume()
-        self.flow.resume_sweeps()
+        self._commit.run(self.flow.resume_sweeps)
 
     def _resume_queue(self, queue: Queue) -> None:
         for change in queue.pending:

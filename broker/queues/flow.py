@@ -81,14 +81,18 @@ class Flow:
         if queue.fifo:
             self.store.add_groups((m.shelf_no, m.group_id or "", m.visible_ms, m.id) for m in messages)
         self.touch(queue)
-        due_ms = min([m.sent_ms for m in messages]) + queue.settings.retention_ms
+        oldest_ms = messages[0].sent_ms if len(messages) == 1 else min(m.sent_ms for m in messages)
+        due_ms = oldest_ms + queue.settings.retention_ms
         if queue.expiry is None or due_ms < queue.expiry.when_ms:  # dead letters bring their age
             self._appoint_expiry(queue, due_ms)
 
     def _with_groups(self, queue: Queue, messages: Sequence[NewMessage]) -> Sequence[NewMessage]:
         """On a fair queue each message has a group, from the first message with one on."""
         if not queue.fair:
-            if all(m.group_id is None for m in messages):
+            for message in messages:
+                if message.group_id is not None:
+                    break
+            else:
                 return messages
             queue.fair = True
             self.store.put_queue(queue.record())

@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from broker.queues.queue import Queue
-from broker.store.port import StoredMessage
+from broker.store.port import UNGROUPED, StoredMessage
 
 if TYPE_CHECKING:
     from broker.queues.flow import Flow
@@ -29,6 +29,8 @@ def receive(flow: Flow, queue: Queue, limit: int, now_ms: int, visible_ms: int) 
             ids = _fair_choice(flow, queue, wanted, now_ms)
             received = flow.store.take_ids(ids, now_ms, visible_ms) if ids else []
             received.sort(key=lambda message: ids.index(message.id))
+            if ungrouped := [message.id for message in received if message.group_id is None]:
+                flow.store.give_group(ungrouped, UNGROUPED)  # when they come back, they take turns with the others
         else:
             received = flow.store.take(queue.shelf_no, now_ms, visible_ms, wanted)
         sifted = flow.sift(queue, received, now_ms)

@@ -42,8 +42,11 @@ class SqliteStore:
             self._lock_directory(directory)
             self._path = str(directory / "sidebus.db")
         try:
-            self._connection = self._connect()
+            self._connection = sqlite3.connect(
+                self._path, isolation_level=None, cached_statements=512, check_same_thread=False
+            )
             try:
+                self._configure()
                 self._prepare()
             except BaseException:
                 self._connection.close()
@@ -87,8 +90,8 @@ class SqliteStore:
             os.close(self._lock_file)
             self._lock_file = None
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, cached_statements=512, check_same_thread=False)
+    def _configure(self) -> None:
+        connection = self._connection
         if self._directory is None:
             connection.execute("PRAGMA journal_mode = MEMORY")
         else:
@@ -98,7 +101,6 @@ class SqliteStore:
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA secure_delete = OFF")  # Debian's SQLite is built to zero what is deleted
-        return connection
 
     def _prepare(self) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]

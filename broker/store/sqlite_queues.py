@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from broker.store.port import (
@@ -41,6 +42,11 @@ _INSERT = (
     "trace_header, sender_id, group_id, deduplication_id, dead_letter_source, earlier_receives, first_received_ms) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_INSERT_PLAIN = (
+    "INSERT INTO message (id, shelf_no, visible_ms, sent_ms, message_id, body, md5, sender_id, earlier_receives, "
+    "first_received_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_plain = itemgetter(*map(NewMessage._fields.index, _INSERT_PLAIN.partition("(")[2].partition(")")[0].split(", ")))
 
 
 def _marks(count: int) -> str:
@@ -117,12 +123,26 @@ class SqliteQueueStore:
     # messages
 
     def insert(self, messages: Sequence[NewMessage]) -> None:
+        # For each None that it binds, and each tuple of a class of its own, Python's sqlite3 looks for an adapter:
+        # most messages are spared both.
+        plain, full = [], []
         for message in messages:
             self.body_bytes += len(message.body)
-        if len(messages) == 1:
-            self._execute(_INSERT, messages[0])
-        else:
-            self._connection.executemany(_INSERT, messages)
+            if (
+                message.attributes is None
+                and message.group_id is None
+                and message.trace_header is None
+                and message.deduplication_id is None
+                and message.dead_letter_source is None
+            ):
+                plain.append(_plain(message))
+            else:
+                full.append(tuple(message))
+        for statement, rows in ((_INSERT_PLAIN, plain), (_INSERT, full)):
+            if len(rows) == 1:
+                self._execute(statement, rows[0])
+            elif rows:
+                self._connection.executemany(statement, rows)
 
     def take(self, shelf_no: int, now_ms: int, visible_ms: int, limit: int) -> list[StoredMessage]:
         rows = self._execute(_TAKE, (visible_ms, now_ms, shelf_no, limit)).fetchall()
@@ -191,6 +211,9 @@ class SqliteQueueStore:
     def delete_ids(self, ids: Sequence[int]) -> list[str | None]:
         rows = self._execute(f"DELETE FROM message WHERE id IN ({_marks(len(ids))}) RETURNING group_id", tuple(ids))
         return [row[0] for row in rows]
+
+    def give_group(self, ids: Sequence[int], group_id: str) -> None:
+        self._execute(f"UPDATE message SET group_id = ? WHERE id IN ({_marks(len(ids))})", (group_id, *ids))
 
     def set_visible(self, ids: Sequence[int], visible_ms: int) -> None:
         self._execute(f"UPDATE message SET visible_ms = ? WHERE id IN ({_marks(len(ids))})", (visible_ms, *ids))
