@@ -5,7 +5,7 @@ The check is against mistakes (another queue's handle, a truncated one, a messag
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from struct import Struct
 from zlib import crc32
 
@@ -17,7 +17,7 @@ _LENGTH = len(_VERSION) + 28
 
 def make(tag: int, id: int, receive_count: int) -> str:
     body = _LAYOUT.pack(tag, id, receive_count)
-    return _VERSION + b64encode(body + _CHECK.pack(crc32(body))).decode()
+    return _VERSION + b2a_base64(body + _CHECK.pack(crc32(body)), newline=False).decode()
 
 
 def read(handle: str, tag: int) -> tuple[int, int] | None:
@@ -25,7 +25,7 @@ def read(handle: str, tag: int) -> tuple[int, int] | None:
     if len(handle) != _LENGTH or not handle.startswith(_VERSION):
         return None
     try:
-        raw = b64decode(handle[len(_VERSION) :], validate=True)
+        raw = a2b_base64(handle[len(_VERSION) :], strict_mode=True)
     except ValueError:
         return None
     body = raw[: _LAYOUT.size]
