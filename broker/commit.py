@@ -79,6 +79,10 @@ class GroupCommit:
         finally:
             self._let_go(failure)
 
+    def stop(self) -> None:
+        """The store is about to be closed: what is open has not happened."""
+        self._open = False
+
     def fail(self, error: Exception) -> BrokerFailure:
         """Aborts, and says why."""
         failure = error if isinstance(error, BrokerFailure) else self._store.failure(error)

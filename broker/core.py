@@ -14,7 +14,7 @@ from broker.topics import Notifications, Unsigned
 
 
 class Broker:
-    """All services of one process.
+    """All services of one process. Raises BrokerFailure where the store cannot be read.
 
     Operations are plain calls, each atomic; `commit.then` says when what has happened is safe to tell. Whoever runs
     the broker runs the clock.
@@ -47,10 +47,14 @@ class Broker:
             self.outbox,
             signer or Unsigned(),
         )
-        self.commit.enter()
-        self.queues.load()
-        self.notifications.load()
-        self.outbox.load()
+        try:
+            self.commit.enter()
+            self.queues.load()
+            self.notifications.load()
+            self.outbox.load()
+        except Exception as error:
+            self.commit.stop()
+            raise store.failure(error) or error from error
 
     def failed(self, error: Exception) -> BrokerFailure:
         """An operation broke in a way that is not the caller's doing: its group has not happened."""

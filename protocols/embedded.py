@@ -18,6 +18,7 @@ import anyio
 from broker.clock import Soon, SystemClock
 from broker.core import Broker
 from broker.delivery import HTTP, LAMBDA
+from broker.errors import BrokerFailure
 from broker.limits import PROFILES
 from broker.store.sqlite import SqliteStore
 from protocols.application import Application, Settings
@@ -50,7 +51,11 @@ async def running(
     clock = SystemClock(soon())
     store = SqliteStore(data, sync=sync)
     signer = MessageSigner(store, settings.sns_cert_host)
-    broker = Broker(store, clock, limits=PROFILES[limits], signer=signer)
+    try:
+        broker = Broker(store, clock, limits=PROFILES[limits], signer=signer)
+    except BrokerFailure:
+        store.close()
+        raise
     broker.commit.after_rollback.append(signer.forget)
     client = Client(verify=settings.verify_endpoints)
     functions = Functions(settings.functions)

@@ -107,7 +107,8 @@ class FieldIndex(Generic[T]):
 
 def _as_event_ruler_has_it(value: Any) -> int | float | NumberText:
     if type(value) is int:
-        return value if comparable_int(value) else NumberText(str(value))
+        # A double that is written so need not be that integer: 20000000000000010 is 20000000000000008 to a double.
+        return float(value) if comparable_int(value) else NumberText(str(value))
     if type(value) is float:
         return value if isfinite(value) else NumberText(repr(value))
     number: NumberText = value

@@ -193,7 +193,8 @@ def merged(before: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, s
 def _json_map(value: str) -> dict[str, Any] | None:
     try:
         document = orjson.loads(value)  # strict: no NaN, no half of a surrogate pair that no answer could carry
-    except ValueError:
+        orjson.dumps(document)  # it reads deeper than it writes, and than others read
+    except (ValueError, TypeError):
         return None
     return document if isinstance(document, dict) else None
 

@@ -222,7 +222,8 @@ class Queues:
         self._store.delete_tombstones(0)
 
     def close(self) -> None:
-        """Ends the long polls: each is answered with nothing."""
+        """Ends the long polls: each is answered with nothing, and so is any that comes after."""
+        self.flow.ending = True
         for queue in self.flow.queues.values():
             for waiter in list(queue.waiters):
                 waiter.give_up()

@@ -28,6 +28,7 @@ class Flow:
         self.commit = commit
         self.queues: dict[tuple[World, str], Queue] = {}
         self.by_arn: dict[str, Queue] = {}
+        self.ending = False  # nobody waits any more
         self._counted: set[Queue] = set()
         self._touched: dict[Queue, None] = {}
         self._sweeping = False

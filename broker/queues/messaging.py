@@ -325,7 +325,7 @@ class Messaging:
         self._commit.enter()
         found = self._receive_now(queue, limit, visibility_timeout_s, attempt_id)
         wait_ms = queue.settings.wait_time_ms if wait_time_s is None else wait_time_s * 1000
-        if found or not wait_ms:
+        if found or not wait_ms or self._flow.ending:
             return found
 
         def take() -> list[StoredMessage]:

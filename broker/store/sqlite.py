@@ -62,7 +62,7 @@ class SqliteStore:
         self.deliveries = SqliteDeliveryStore(self._connection)
         self._checkpoint: threading.Thread | None = None
         self._changes = self._connection.total_changes
-        self._log_bytes = 0  # written since the last checkpoint
+        self._log_bytes = self._left_log_bytes()  # written since the last checkpoint
 
     # opening and closing
 
@@ -118,6 +118,15 @@ class SqliteStore:
                 f"BEGIN; {script} PRAGMA application_id = {schema.APPLICATION_ID};"
                 f"PRAGMA user_version = {schema.VERSION}; COMMIT;"
             )
+
+    def _left_log_bytes(self) -> int:
+        """What a process that was killed has left in the log: it counts, or many kills would make it grow."""
+        if self._directory is None:
+            return 0
+        try:
+            return os.stat(f"{self._path}-wal").st_size
+        except FileNotFoundError:
+            return 0
 
     def close(self) -> None:
         if self._checkpoint is not None:

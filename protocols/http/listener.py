@@ -152,10 +152,12 @@ async def _bind(host: str, port: int) -> list[socket.socket]:
                     raise
             else:
                 port = sockets[-1].getsockname()[1]
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # of a host whose name is none
         for bound in sockets:
             bound.close()
-        reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror or reason
         raise ListenError(f"Cannot listen on {host}, port {port}: {reason}.") from error
     return sockets
 
