@@ -10,13 +10,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broker.clock import iso_8601_ms, parse_iso_8601
 from broker.errors import InvalidParameterException
-from broker.matching import Pattern
 from broker.names import parse_arn
 from broker.topics import filters
+
+if TYPE_CHECKING:
+    from broker.matching import Pattern
 
 SETTABLE = frozenset(
     {
