@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.queues.queue import Queue
-from broker.store.port import NewMessage, StoredMessage, row_id
+from broker.store.port import StoredMessage
 
 if TYPE_CHECKING:
     from broker.queues.flow import Flow
@@ -17,28 +17,13 @@ if TYPE_CHECKING:
 
 def move(flow: Flow, source: Queue, target: Queue, messages: list[StoredMessage], now_ms: int) -> None:
     """Moves messages that a receive has just counted once too often."""
-    moved = []
-    for message in messages:
-        target.last_sequence += 1
-        moved.append(
-            NewMessage(
-                id=row_id(target.shelf_no, target.last_sequence, moved=not target.fifo),
-                shelf_no=target.shelf_no,
-                visible_ms=now_ms,
-                sent_ms=now_ms if target.fifo else message.sent_ms,
-                message_id=message.message_id,
-                body=message.body,
-                md5=message.md5,
-                attributes=message.attributes,
-                attributes_md5=message.attributes_md5,
-                trace_header=message.trace_header,
-                sender_id=message.sender_id,
-                group_id=message.group_id,
-                deduplication_id=message.deduplication_id,
-                dead_letter_source=source.arn,
-                earlier_receives=message.earlier_receives + message.receive_count - 1,
-                first_received_ms=message.first_received_ms,
-            )
+    moved = [
+        flow.copied(message, target, now_ms, keeps_age=not target.fifo)._replace(
+            dead_letter_source=source.arn,
+            earlier_receives=message.earlier_receives + message.receive_count - 1,
+            first_received_ms=message.first_received_ms,
         )
+        for message in messages
+    ]
     flow.delete(source, [message.id for message in messages])
     flow.insert(target, moved)

@@ -14,7 +14,7 @@ from broker.commit import GroupCommit
 from broker.names import World
 from broker.queues import dead_letters, fifo, standard
 from broker.queues.queue import Queue
-from broker.store.port import UNGROUPED, NewMessage, QueueStore, StoredMessage
+from broker.store.port import UNGROUPED, NewMessage, QueueStore, StoredMessage, row_id
 
 SWEEP_ROWS = 500  # a step of a long sweep: some 2 ms
 
@@ -58,6 +58,26 @@ class Flow:
         self.forget_later()
 
     # messages
+
+    def copied(self, message: StoredMessage, queue: Queue, now_ms: int, *, keeps_age: bool = False) -> NewMessage:
+        """A stored message on its way into another queue, as if it were sent now or as old as it was."""
+        queue.last_sequence += 1
+        return NewMessage(
+            id=row_id(queue.shelf_no, queue.last_sequence, moved=keeps_age),
+            shelf_no=queue.shelf_no,
+            visible_ms=now_ms,
+            sent_ms=message.sent_ms if keeps_age else now_ms,
+            message_id=message.message_id,
+            body=message.body,
+            md5=message.md5,
+            attributes=message.attributes,
+            attributes_md5=message.attributes_md5,
+            trace_header=message.trace_header,
+            sender_id=message.sender_id,
+            group_id=message.group_id,
+            deduplication_id=message.deduplication_id,
+            dead_letter_source=None,
+        )
 
     def insert(self, queue: Queue, messages: Sequence[NewMessage]) -> None:
         if not queue.fifo:

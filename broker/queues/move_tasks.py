@@ -19,7 +19,7 @@ from broker.limits import MAX_LISTED_MOVE_TASKS, MAX_MOVE_RATE_PER_S
 from broker.names import World, parse_arn
 from broker.queues import fifo
 from broker.queues.queue import Queue
-from broker.store.port import MoveTaskRecord, NewMessage, StoredMessage, row_id
+from broker.store.port import MoveTaskRecord, StoredMessage
 
 if TYPE_CHECKING:
     from broker.queues.flow import Flow
@@ -199,27 +199,6 @@ class MoveTasks:
 
     def _move(self, source: Queue, destination: Queue, message: StoredMessage) -> None:
         flow = self._flow
-        now_ms = flow.clock.now_ms()
         flow.delete(source, [message.id])
-        destination.last_sequence += 1
-        flow.insert(
-            destination,
-            [
-                NewMessage(
-                    id=row_id(destination.shelf_no, destination.last_sequence),
-                    shelf_no=destination.shelf_no,
-                    visible_ms=now_ms,
-                    sent_ms=now_ms,
-                    message_id=self._entropy.uuid(),
-                    body=message.body,
-                    md5=message.md5,
-                    attributes=message.attributes,
-                    attributes_md5=message.attributes_md5,
-                    trace_header=message.trace_header,
-                    sender_id=message.sender_id,
-                    group_id=message.group_id,
-                    deduplication_id=message.deduplication_id,
-                    dead_letter_source=None,
-                )
-            ],
-        )
+        copy = flow.copied(message, destination, flow.clock.now_ms())
+        flow.insert(destination, [copy._replace(message_id=self._entropy.uuid())])
