@@ -264,8 +264,9 @@ def test_nothing_that_was_published_is_forgotten_by_kill_9(
     endpoint.inbox = queue.Queue()
     endpoint.answers.set()
     again = start_sidebus("--data", tmp_path)
-    received = {json.loads(endpoint.next().body)["MessageId"] for _ in range(100)}
-    assert received == published
+    missing = set(published)
+    while missing:  # some come twice: the first process may have got them through just before its end
+        missing.discard(json.loads(endpoint.next().body)["MessageId"])
     again.stop()
 
 
