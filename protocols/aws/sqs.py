@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from broker import policy
@@ -54,14 +55,19 @@ _TRACE_HEADER = "AWSTraceHeader"
 # queues -------------------------------------------------------------------------------------------
 
 
-def _queue(call: Call, action: str) -> Queue:
-    """The queue a request names. `action` is as policies have it, which know no batches."""
-    url = call.parameters["QueueUrl"]
+@lru_cache(maxsize=4096)
+def _place(url: str, region: str) -> tuple[World, str]:
+    """The world and the name that a queue's URL means to a caller in that region."""
     address = parse_queue_url(url)
     if address is None:
         raise InvalidAddress(f"The address {url} is not valid for this endpoint.")
-    queue = call.broker.queues.find(World(address.account, address.region or call.world.region), address.name)
-    if not _may(call, queue, action):
+    return World(address.account, address.region or region), address.name
+
+
+def _queue(call: Call, action: str) -> Queue:
+    """The queue a request names. `action` is as policies have it, which know no batches."""
+    queue = call.broker.queues.find(*_place(call.parameters["QueueUrl"], call.world.region))
+    if call.enforce_policies and not _may(call, queue, action):
         name = f"sqs:{action.lower()}"
         raise AccessDenied(
             f"User: {user_arn(call.world)} is not authorized to perform: {name} on resource: {queue.arn} because no "
