@@ -37,6 +37,7 @@ class GroupCommit:
         self._store = store
         self._soon = soon
         self._open = False
+        self._stopped = False
         self._stale = False  # a transaction was lost, and what it had changed in RAM could not be read again
         self._answers: list[Answer] = []
         self.before_commit: list[Callable[[], None]] = []
@@ -53,6 +54,8 @@ class GroupCommit:
 
     def run(self, job: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
         """Does a job of the broker's own, for which the clock has called. It fails as an operation does."""
+        if self._stopped:  # the event loop still had it in hand when the broker ended
+            return
         try:
             self.enter()
             job(*arguments)
@@ -80,8 +83,9 @@ class GroupCommit:
             self._let_go(failure)
 
     def stop(self) -> None:
-        """The store is about to be closed: what is open has not happened."""
+        """The store is about to be closed: what is open has not happened, and the clock calls in vain."""
         self._open = False
+        self._stopped = True
 
     def fail(self, error: Exception) -> BrokerFailure:
         """Aborts, and says why."""

@@ -118,6 +118,21 @@ def test_a_failed_group_is_followed_by_a_fresh_one_in_the_same_turn(engine: Engi
     assert engine.receive_bodies(queue) == ["kept"]
 
 
+def test_what_the_clock_still_had_in_hand_at_the_end_is_not_done(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue, told = engine.create("q"), []
+    engine.send(queue)
+    engine.queues.purge(queue)
+    engine.broker.commit.then(told.append)
+    engine.broker.commit.flush()
+    assert told == [None]
+    engine.broker.commit.stop()
+    engine.store.close()
+    engine.advance(60)
+    assert caplog.text == ""
+
+
 def test_a_job_of_the_brokers_own_that_fails_fails_its_group(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     queue, told = engine.create("q"), []
     engine.settle()

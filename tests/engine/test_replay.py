@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,23 @@ def test_the_same_seed_gives_the_same_bytes(new_engine: NewEngine, tmp_path: Pat
     answers, tables = first
     assert len(answers) == STEPS
     assert len(tables) > 50
+
+
+def test_in_another_process_too() -> None:
+    """Sets and the like have another order there."""
+    program = "from engine.support import Engine; from engine.test_replay import run; print(run(Engine(seed=42)))"
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=Path(__file__).parents[1],
+            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+    assert len(printed[0]) > 10_000
+    assert printed[0] == printed[1]
 
 
 def test_another_seed_gives_other_identifiers(new_engine: NewEngine) -> None:
