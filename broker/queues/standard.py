@@ -49,9 +49,14 @@ def _fair_choice(flow: Flow, queue: Queue, wanted: int, now_ms: int) -> list[int
     ids = [id for id, _ in takewhile(lambda head: head[1] is None, oldest)]
     if len(ids) == len(oldest):
         return ids
-    groups = _groups_in_turn(flow, queue, wanted - len(ids), now_ms)
-    waiting = [flow.store.visible_in_group(queue.shelf_no, group, now_ms, wanted) for group in groups]
-    ids += [group[turn] for turn in range(wanted) for group in waiting if turn < len(group)][: wanted - len(ids)]
+    left = wanted - len(ids)
+    groups = _groups_in_turn(flow, queue, left, now_ms)
+    waiting: list[list[int]] = []
+    for share in (-(-left // max(1, len(groups))), left):  # the same for all, and more where some have less than that
+        waiting = [flow.store.visible_in_group(queue.shelf_no, group, now_ms, share) for group in groups]
+        if sum(map(len, waiting)) >= left:
+            break
+    ids += [group[turn] for turn in range(left) for group in waiting if turn < len(group)][:left]
     # Where all groups looked at are busy, the oldest: a receive never misses what is there.
     ids += [id for id, _ in oldest if id not in ids]
     return ids[:wanted]

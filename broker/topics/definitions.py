@@ -79,6 +79,10 @@ class Topics:
             raise ResourceNotFoundException("Resource does not exist")
         return topic
 
+    def all(self) -> list[Topic]:
+        """Those of every account and region, in the order of their ARNs."""
+        return sorted(self._registry.topics.values(), key=lambda topic: topic.arn)
+
     def list_topics(self, world: World, after: str, limit: int) -> tuple[list[Topic], bool]:
         """A page of topics in the order of their ARNs, and whether there are more."""
         found = sorted(

@@ -1,4 +1,4 @@
-"""The pages under `/_sidebus/`: health, reset for tests, and what SNS would have sent (outbox.py).
+"""The pages under `/_sidebus/`: health, metrics, reset for tests, and what SNS would have sent (outbox.py).
 
 Answers are JSON. An unknown page is a 404 that lists the known ones; a wrong method is a 405.
 """
@@ -31,6 +31,7 @@ class Control:
         outbox = OutboxPage(broker.outbox)
         self._pages: dict[tuple[str, str], Page] = {
             ("GET", "/_sidebus/health"): self._health,
+            ("GET", "/_sidebus/metrics"): self._metrics,
             ("POST", "/_sidebus/reset"): self._reset,
             ("GET", "/_sidebus/sns/outbox"): outbox.get,
             ("DELETE", "/_sidebus/sns/outbox"): outbox.delete,
@@ -75,6 +76,11 @@ class Control:
             "store": self._broker.store.describe(),
             "limits": self._broker.limits.name,
         }
+
+    def _metrics(self, _request: Request) -> tuple[int, dict[str, Any]]:
+        """Since the start: each topic's counts under CloudWatch's names, and what its delivery status would log."""
+        topics = self._broker.notifications.topics.all()
+        return 200, {"sns": {t.arn: {"counts": t.counts, "delivery_status": t.feedback} for t in topics}}
 
     def _reset(self, request: Request) -> tuple[int, dict[str, Any]]:
         query = parse_qs(request.target.partition(b"?")[2].decode("latin-1"))

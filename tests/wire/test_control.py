@@ -116,3 +116,23 @@ def test_a_page_of_another_site_cannot_reset(sidebus: Any) -> None:
     assert answer.status == 403
     answer = sidebus.request("POST", "/_sidebus/reset?account=123456789012", {"Origin": sidebus.url})
     assert answer.status == 200
+
+
+def test_metrics_count_what_topics_did(sidebus: Any, connect: Any, account: str) -> None:
+    sns, sqs = connect(sidebus, "sns"), connect(sidebus, "sqs")
+    sqs.create_queue(QueueName="q")
+    arn = sns.create_topic(
+        Name="t",
+        Attributes={
+            "SQSSuccessFeedbackRoleArn": f"arn:aws:iam::{account}:role/logs",
+            "SQSSuccessFeedbackSampleRate": "100",
+        },
+    )["TopicArn"]
+    sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=f"arn:aws:sqs:us-east-1:{account}:q")
+    sns.publish(TopicArn=arn, Message="hello")
+    answer = sidebus.request("GET", "/_sidebus/metrics")
+    assert answer.status == 200
+    assert json.loads(answer.body)["sns"][arn] == {
+        "counts": {"NumberOfMessagesPublished": 1, "NumberOfNotificationsDelivered": 1},
+        "delivery_status": {"SQSSuccess": 1},
+    }
