@@ -199,3 +199,73 @@ class UserErrorException(DomainError):
 
 class VerificationException(DomainError):
     default = "The one-time password does not match."
+
+
+# EventBridge ------------------------------------------------------------------------------------
+
+
+class ValidationException(DomainError):
+    pass
+
+
+class ResourceAlreadyExistsException(DomainError):
+    pass
+
+
+class InvalidEventPatternException(DomainError):
+    pass
+
+
+class ConcurrentModificationException(DomainError):
+    pass
+
+
+class LimitExceededException(DomainError):
+    pass
+
+
+class ManagedRuleException(DomainError):
+    pass
+
+
+class PolicyLengthExceededException(DomainError):
+    pass
+
+
+class IllegalStatusException(DomainError):
+    pass
+
+
+class OperationDisabledException(DomainError):
+    pass
+
+
+class AccessDeniedException(DomainError):
+    pass
+
+
+# Kinesis ----------------------------------------------------------------------------------------
+
+
+class InvalidArgumentException(DomainError):
+    pass
+
+
+class ResourceInUseException(DomainError):
+    pass
+
+
+class ProvisionedThroughputExceededException(DomainError):
+    pass
+
+
+class ExpiredIteratorException(DomainError):
+    pass
+
+
+class ExpiredNextTokenException(DomainError):
+    pass
+
+
+class DryRunOperationException(DomainError):
+    pass

@@ -351,6 +351,69 @@ class TopicStore(Protocol):
     def delete_mobile_item(self, kind: str, account: str, region: str, name: str) -> None: ...
 
 
+class BusItem(NamedTuple):
+    """One definition of EventBridge's: a bus, a rule, an archive, a connection … `document` is JSON.
+
+    A rule's name is `bus/rule`; what else belongs to a bus is named without it.
+    """
+
+    kind: str
+    account: str
+    region: str
+    name: str
+    document: str
+
+
+class ArchivedEvent(NamedTuple):
+    """An event in an archive. `event` is its JSON as targets get it."""
+
+    archive_no: int
+    event_ms: int  # the event's own time, by which replays choose
+    sequence: int  # in order of arrival
+    size_bytes: int
+    event: str
+
+
+class BusStore(Protocol):
+    """What EventBridge keeps: small definitions, and archives. An archive's number is one of QueueStore.next_no."""
+
+    def load_items(self) -> list[BusItem]:
+        """All, by kind, account, region and name."""
+        ...
+
+    def put_item(self, item: BusItem) -> None: ...
+
+    def delete_item(self, kind: str, account: str, region: str, name: str) -> None: ...
+
+    # archives
+
+    def archive(self, events: Sequence[ArchivedEvent]) -> None: ...
+
+    def archived(
+        self, archive_no: int, after: tuple[int, int], until_ms: int, max_sequence: int, limit: int
+    ) -> list[ArchivedEvent]:
+        """What comes after (event_ms, sequence) and before `until_ms`, in order of time, as far as `max_sequence`."""
+        ...
+
+    def archive_totals(self, archive_no: int) -> tuple[int, int, int]:
+        """How many events, of how many bytes together, and the highest sequence: 0, 0, 0 where there are none."""
+        ...
+
+    def oldest_archived_ms(self, archive_no: int) -> int | None: ...
+
+    def delete_archived(self, archive_no: int, before_ms: int, limit: int) -> tuple[int, int]:
+        """Deletes up to `limit` events older than that; how many, and of how many bytes."""
+        ...
+
+    def discard_archive(self, archive_no: int) -> None:
+        """Gives an archive's rows to the sweeper."""
+        ...
+
+    def sweep_archives(self, limit: int) -> int:
+        """Deletes up to `limit` rows of discarded archives; 0 when there is nothing left to do."""
+        ...
+
+
 class NewDeliveryRecord(NamedTuple):
     """A remote delivery on its way in. `headers`, `policy` and `dead_letter` are JSON."""
 
@@ -457,6 +520,9 @@ class Store(Protocol):
 
     @property
     def topics(self) -> TopicStore: ...
+
+    @property
+    def buses(self) -> BusStore: ...
 
     @property
     def deliveries(self) -> DeliveryStore: ...

@@ -137,6 +137,26 @@ CREATE TABLE mobile_item (
     PRIMARY KEY (kind, account, region, name)
 ) WITHOUT ROWID;
 
+CREATE TABLE bus_item (
+    kind TEXT NOT NULL,
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (kind, account, region, name)
+) WITHOUT ROWID;
+
+CREATE TABLE archived_event (
+    archive_no INTEGER NOT NULL,
+    event_ms INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    PRIMARY KEY (archive_no, event_ms, sequence)
+) WITHOUT ROWID;
+
+CREATE TABLE discarded_event_archive (archive_no INTEGER PRIMARY KEY);
+
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     due_ms INTEGER NOT NULL,

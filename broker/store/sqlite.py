@@ -17,6 +17,7 @@ from pathlib import Path
 
 from broker.errors import BrokerFailure
 from broker.store import schema
+from broker.store.sqlite_buses import SqliteBusStore
 from broker.store.sqlite_deliveries import SqliteDeliveryStore
 from broker.store.sqlite_queues import SqliteQueueStore
 from broker.store.sqlite_topics import SqliteTopicStore
@@ -59,6 +60,7 @@ class SqliteStore:
             raise
         self.queues = SqliteQueueStore(self._connection)
         self.topics = SqliteTopicStore(self._connection)
+        self.buses = SqliteBusStore(self._connection)
         self.deliveries = SqliteDeliveryStore(self._connection)
         self._checkpoint: threading.Thread | None = None
         self._changes = self._connection.total_changes
