@@ -29,6 +29,8 @@ CHECKPOINT_BYTES = 32 * 1024 * 1024
 BYTES_PER_COMMIT = 12 * 1024
 BYTES_PER_CHANGE = 2 * 1024
 CACHE_KIB = 16 * 1024
+MAX_PASSES = 6  # of one checkpoint
+FEW_PAGES = 100  # that the loop may copy
 
 
 class SqliteStore:
@@ -196,9 +198,11 @@ class SqliteStore:
         try:
             connection = sqlite3.connect(self._path, isolation_level=None)
             try:
-                for _ in range(3):  # each pass leaves what was written during it: less and less
-                    _busy, pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                    if pages - copied < 200:
+                copied = 0
+                for _ in range(MAX_PASSES):  # each leaves what was written during it, and only the next one tells
+                    before = copied
+                    _busy, _pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                    if copied - before < FEW_PAGES:
                         break
             finally:
                 connection.close()
