@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker.buses.service import Events
 from broker.clock import Clock
 from broker.commit import GroupCommit
 from broker.delivery import Outbox, Signer
@@ -10,6 +11,7 @@ from broker.errors import BrokerFailure
 from broker.limits import RELAXED, Limits
 from broker.queues import Messaging, Queues
 from broker.store.port import Store
+from broker.streams import Streams
 from broker.topics import Notifications, Unsigned
 
 
@@ -35,7 +37,7 @@ class Broker:
         self.commit = GroupCommit(store, clock.soon)
         self.queues = Queues(store.queues, clock, self.commit, self.entropy, limits)
         self.messaging = Messaging(self.queues.flow, self.entropy, limits)
-        self.outbox = Outbox(store.deliveries, clock, self.commit, self.messaging)
+        self.outbox = Outbox(store.deliveries, clock, self.commit, self.messaging, self.entropy)
         self.notifications = Notifications(
             store,
             clock,
@@ -47,10 +49,24 @@ class Broker:
             self.outbox,
             signer or Unsigned(),
         )
+        self.streams = Streams(store, clock, self.commit, self.entropy, limits)
+        self.events = Events(
+            store,
+            clock,
+            self.commit,
+            self.entropy,
+            limits,
+            self.messaging,
+            self.notifications,
+            self.outbox,
+            self.streams,
+        )
         try:
             self.commit.enter()
             self.queues.load()
             self.notifications.load()
+            self.streams.load()
+            self.events.load()
             self.outbox.load()
         except Exception as error:
             self.commit.stop()
@@ -66,11 +82,14 @@ class Broker:
         """Empties the broker, or one account."""
         self.queues.reset(account)
         self.notifications.reset(account)
+        self.streams.reset(account)
+        self.events.reset(account)
         self.outbox.reset(account)
 
     def end_waiting(self) -> None:
-        """Answers the long polls with what there is: nothing."""
+        """Answers the long polls with what there is, nothing, and ends the streams' subscriptions."""
         self.queues.close()
+        self.streams.close()
 
     def close(self) -> None:
         """Ends what waits, commits what is open, closes the store."""

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple, Protocol
 from broker import delivery_policy
 from broker.clock import Clock, Timer
 from broker.commit import GroupCommit
-from broker.delivery_policy import DeliveryPolicy, HttpPolicy
+from broker.delivery_policy import UNAVAILABLE, DeliveryPolicy, EventPolicy, HttpPolicy
+from broker.entropy import Entropy
 from broker.errors import BrokerFailure
+from broker.event_dead_letters import THROTTLING, UNKNOWN, dead_letter_attributes, lets_rule_in
 from broker.names import World, parse_arn
 from broker.policy import allows_service
 from broker.queues import messages as queue_messages
@@ -26,8 +28,9 @@ from broker.queues.queue import Queue
 from broker.store.port import DeliveryRecord, DeliveryStore, NewDeliveryRecord, ReadableRecord
 
 HTTP, LAMBDA = "http", "lambda"
+STATE_MACHINE, API_DESTINATION, AUTHORIZATION = "states", "api-destination", "authorization"
 
-# How a delivery ends, under the names of CloudWatch's metrics.
+# How a delivery ends, under the names of SNS's metrics.
 DELIVERED = "NumberOfNotificationsDelivered"
 FAILED = "NumberOfNotificationsFailed"
 REDRIVEN = "NumberOfNotificationsRedrivenToDlq"
@@ -45,16 +48,17 @@ _NOTHING: Mapping[str, Any] = {}
 class NewDelivery(NamedTuple):
     """Something to deliver. Its headers go out in the order given."""
 
-    channel: str  # HTTP or LAMBDA
-    owner: str  # the subscription's ARN: metrics, rate, what `drop` takes away
-    target: str  # a URL, or a function's ARN
-    headers: Mapping[str, str]
+    channel: str  # one of those above
+    owner: str  # a subscription's ARN, or a rule's with a target's id: metrics, rate, what `drop` takes away
+    target: str  # a URL, or an ARN
+    headers: Mapping[str, Any]  # for an API destination the target's HttpParameters
     body: str
     policy: DeliveryPolicy
     dead_letter_arn: str | None = None
     dead_letter_body: str = ""
     dead_letter_attributes: queue_messages.Attributes = _NOTHING
     dead_letter_sender_id: str = SNS_SENDER_ID
+    dead_letter_rule: tuple[str, str] | None = None  # EventBridge's: the rule's ARN and the target's
 
 
 class Attempt(NamedTuple):
@@ -65,7 +69,7 @@ class Attempt(NamedTuple):
     channel: str
     owner: str
     target: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, Any]
     body: str
     policy: DeliveryPolicy
 
@@ -75,6 +79,8 @@ class Outcome(NamedTuple):
 
     kind: str | None
     reason: str = ""  # for people: "HTTP 500", "no answer within 15 s"
+    code: str = ""  # of broker/event_dead_letters.py
+    retry_after_ms: int = 0  # what the endpoint asked for
 
 
 class Ended(NamedTuple):
@@ -140,29 +146,42 @@ class Outbox:
     up goes to its dead-letter queue in the transaction that takes it out of here.
     """
 
-    def __init__(self, store: DeliveryStore, clock: Clock, commit: GroupCommit, messaging: Messaging) -> None:
+    def __init__(
+        self,
+        store: DeliveryStore,
+        clock: Clock,
+        commit: GroupCommit,
+        messaging: Messaging,
+        entropy: Entropy | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._commit = commit
         self._messaging = messaging
-        self.enforce_policies = False  # whether a dead-letter queue's policy must let the topic in
+        self._entropy = entropy or Entropy()
+        self.enforce_policies = False  # whether a dead-letter queue's policy must let the topic or the rule in
         self.wake: Callable[[], None] = lambda: None
         self.ended: list[Callable[[Ended], None]] = []
+        self.rates: dict[str, Callable[[str], int | None]] = {}  # by channel: how many a second a target takes
         self._due: Timer | None = None
         self._waking = False
-        self._slots_us: dict[str, int] = {}  # by owner: when its rate allows the next attempt
+        self._slots_us: dict[str, int] = {}  # by owner, or target: when its rate allows the next attempt
+        self._slotted: set[int] = set()  # deliveries that wait for their turn with a target
+        self._forgot_ms: int | None = None  # when it was last unknown what targets had been given
         commit.after_rollback.append(self._reload)
 
     def load(self) -> None:
         """Takes over what the store knows. What a process that is gone had claimed is due again."""
         self._commit.enter()
         self._store.release_claims()
+        if self._store.next_delivery_ms() is not None:
+            self._forget_slots()
         self._appoint()
 
     def _reload(self) -> None:
         # The claims of attempts that are under way stand, or are made again when their lease ends.
         self._waking = False
-        self._slots_us.clear()
+        self._forget_slots()
         self._appoint_at(self._clock.now_ms() + RESUME_MS)
 
     # putting in and taking away
@@ -184,7 +203,7 @@ class Outbox:
         self._commit.enter()
         self._store.clear_deliveries(account)
         self._store.delete_readable(None, account, None)
-        self._slots_us.clear()
+        self._forget_slots()
 
     # delivering
 
@@ -209,11 +228,17 @@ class Outbox:
 
     def _claim(self, record: DeliveryRecord, now_ms: int) -> Attempt | None:
         policy = delivery_policy.read(record.policy)
+        if isinstance(policy, EventPolicy) and policy.expired(now_ms - record.created_ms):
+            code = THROTTLING if record.channel in self.rates else UNKNOWN
+            self._give_up(record, policy, Outcome(UNAVAILABLE, "the event waited for too long", code), 0)
+            return None
         if policy.max_receives_per_s is not None and not record.has_slot:
-            slot_ms = self._slot_ms(record.owner, policy.max_receives_per_s, now_ms)
+            slot_ms = self._slot_ms(record.owner, policy.max_receives_per_s, now_ms, self._store.last_slot_ms)
             if slot_ms > now_ms:
                 self._store.move_delivery(record.id, slot_ms)
                 return None
+        if record.channel in self.rates and not self._may_go(record, now_ms):
+            return None
         self._store.claim_delivery(record.id, now_ms, now_ms + policy.timeout_ms + LEASE_MS)
         return Attempt(
             record.id,
@@ -226,16 +251,39 @@ class Outbox:
             policy,
         )
 
-    def _slot_ms(self, owner: str, per_second: int, now_ms: int) -> int:
-        """When an owner's rate allows the next attempt; it is taken."""
-        next_us = self._slots_us.get(owner)
+    def _may_go(self, record: DeliveryRecord, now_ms: int) -> bool:
+        """Whether the target's own rate allows it now; else it is moved to when it will.
+
+        These slots are remembered in RAM only. Where they are forgotten, what waits lines up anew.
+        """
+        if record.id in self._slotted:
+            self._slotted.remove(record.id)
+            return True
+        per_second = self.rates[record.channel](record.target)
+        if per_second is None:
+            return True
+        slot_ms = self._slot_ms(record.target, per_second, now_ms, lambda target: self._forgot_ms)
+        if slot_ms > now_ms:
+            self._slotted.add(record.id)
+            self._store.move_delivery(record.id, slot_ms)
+        return slot_ms <= now_ms
+
+    def _forget_slots(self) -> None:
+        self._slots_us.clear()
+        self._slotted.clear()
+        self._forgot_ms = self._clock.now_ms()
+
+    def _slot_ms(self, key: str, per_second: int, now_ms: int, last_slot_ms: Callable[[str], int | None]) -> int:
+        """When an owner's or a target's rate allows the next attempt; it is taken."""
+        next_us = self._slots_us.get(key)
         if next_us is None:
-            last_ms = self._store.last_slot_ms(owner)
+            last_ms = last_slot_ms(key)
             next_us = 0 if last_ms is None else last_ms * 1000 + 1_000_000 // per_second
             if len(self._slots_us) > 10_000:
                 self._slots_us.clear()
+                self._forgot_ms = now_ms
         slot_us = max(now_ms * 1000, next_us)
-        self._slots_us[owner] = slot_us + 1_000_000 // per_second
+        self._slots_us[key] = slot_us + 1_000_000 // per_second
         return slot_us // 1000
 
     def report(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -250,35 +298,71 @@ class Outbox:
         now_ms = self._clock.now_ms()
         failures = json.loads(record.failures)
         failures[outcome.kind] = count = failures.get(outcome.kind, 0) + 1
-        delay_ms = attempt.policy.delay_ms(outcome.kind, count, now_ms - record.created_ms)
-        if delay_ms is not None:
-            self._store.retry_delivery(record.id, now_ms + delay_ms, json.dumps(failures, separators=(",", ":")))
-            if delay_ms == 0:
-                self._wake_after_commit()
-            else:
-                self._appoint_at(now_ms + delay_ms)
-        elif record.dead_letter is not None and attempt.policy.dead_letters(outcome.kind):
-            moved = self._redrive(record.owner, json.loads(record.dead_letter))
-            self._end(record, REDRIVEN if moved else FAILED_TO_REDRIVE, outcome)
+        policy, age_ms = attempt.policy, now_ms - record.created_ms
+        if isinstance(policy, EventPolicy):
+            delay_ms = policy.delay_ms(outcome.kind, count, age_ms, outcome.retry_after_ms, self._chance)
         else:
-            self._end(record, FAILED, outcome)
+            delay_ms = policy.delay_ms(outcome.kind, count, age_ms)
+        if delay_ms is None:
+            self._give_up(record, policy, outcome, count)
+            return
+        self._store.retry_delivery(record.id, now_ms + delay_ms, json.dumps(failures, separators=(",", ":")))
+        if delay_ms == 0:
+            self._wake_after_commit()
+        else:
+            self._appoint_at(now_ms + delay_ms)
 
-    def _redrive(self, subscription_arn: str, letter: dict[str, Any]) -> bool:
+    def _chance(self) -> float:
+        return self._entropy.bits(32) / (1 << 32)
+
+    def _give_up(self, record: DeliveryRecord, policy: DeliveryPolicy, outcome: Outcome, count: int) -> None:
+        """After the `count`-th failure of a kind."""
+        if record.dead_letter is None or not policy.dead_letters(outcome.kind or ""):
+            self._end(record, FAILED, outcome)
+            return
+        letter = json.loads(record.dead_letter)
+        rule = letter.get("rule")
+        if rule is None:
+            topic_arn = record.owner.rpartition(":")[0]
+            text = letter["attributes"]
+            moved = self._redrive(
+                letter,
+                queue_messages.load_attributes(text) if text else {},
+                lambda queue: lets_topic_in(queue, topic_arn),
+            )
+        else:
+            rule_arn, target_arn = rule
+            exhausted = policy.exhausted(outcome.kind or "", count) if isinstance(policy, EventPolicy) else None
+            attributes = dead_letter_attributes(
+                rule_arn, target_arn, outcome.code, outcome.reason, exhausted, max(record.attempts - 1, 0)
+            )
+            moved = self._redrive(letter, attributes, lambda queue: lets_rule_in(queue, rule_arn))
+        self._end(record, REDRIVEN if moved else FAILED_TO_REDRIVE, outcome)
+
+    def _redrive(
+        self, letter: dict[str, Any], attributes: queue_messages.Attributes, lets_in: Callable[[Queue], bool]
+    ) -> bool:
         """Whether the dead-letter queue is there and takes it."""
-        queue = self._messaging.find_queue(letter["queue_arn"])
-        body, attributes, attributes_md5 = letter["body"], letter["attributes"], letter["attributes_md5"]
+        queue, body = self._messaging.find_queue(letter["queue_arn"]), letter["body"]
         if queue is None or queue.fifo:
             return False
-        loaded = queue_messages.load_attributes(attributes) if attributes else {}
-        size_bytes = queue_messages.size_bytes(body, loaded)
-        if size_bytes > queue.settings.maximum_message_bytes or not queue_messages.fits(body, loaded):
+        size_bytes = queue_messages.size_bytes(body, attributes)
+        if size_bytes > queue.settings.maximum_message_bytes or not queue_messages.fits(body, attributes):
             return False
-        if self.enforce_policies and not lets_topic_in(queue, subscription_arn.rpartition(":")[0]):
+        if self.enforce_policies and not lets_in(queue):
             return False
-        md5 = queue_messages.md5_of_text(body)
-        self._messaging.deliver(
-            [Arrival(queue, body, md5, attributes, attributes_md5, None, letter["sender_id"], None, None)]
+        arrival = Arrival(
+            queue,
+            body,
+            queue_messages.md5_of_text(body),
+            queue_messages.dump_attributes(attributes) if attributes else None,
+            queue_messages.md5_of_attributes(attributes) if attributes else None,
+            None,
+            letter["sender_id"],
+            None,
+            None,
         )
+        self._messaging.deliver([arrival])
         return True
 
     def _end(self, record: DeliveryRecord, result: str, outcome: Outcome) -> None:
@@ -338,18 +422,16 @@ class Outbox:
 def _record(delivery: NewDelivery, now_ms: int) -> NewDeliveryRecord:
     arn = parse_arn(delivery.owner)
     letter = None
-    attributes = delivery.dead_letter_attributes
     if delivery.dead_letter_arn is not None:
-        letter = json.dumps(
-            {
-                "queue_arn": delivery.dead_letter_arn,
-                "body": delivery.dead_letter_body,
-                "attributes": queue_messages.dump_attributes(attributes) if attributes else None,
-                "attributes_md5": queue_messages.md5_of_attributes(attributes) if attributes else None,
-                "sender_id": delivery.dead_letter_sender_id,
-            },
-            separators=(",", ":"),
-        )
+        attributes = delivery.dead_letter_attributes
+        document = {
+            "queue_arn": delivery.dead_letter_arn,
+            "body": delivery.dead_letter_body,
+            "attributes": queue_messages.dump_attributes(attributes) if attributes else None,
+            "rule": delivery.dead_letter_rule,
+            "sender_id": delivery.dead_letter_sender_id,
+        }
+        letter = json.dumps(document, separators=(",", ":"))
     return NewDeliveryRecord(
         due_ms=now_ms,
         created_ms=now_ms,

@@ -2,22 +2,25 @@
 
 HTTP and HTTPS follow the DeliveryPolicy of the SNS developer guide, "Amazon SNS message delivery retries": immediate
 retries, then pre-backoff, backoff, post-backoff. The way to Lambda follows the same page, and what happens there the
-Lambda guide, "How Lambda handles errors and retries with asynchronous invocation".
+Lambda guide, "How Lambda handles errors and retries with asynchronous invocation". EventBridge's targets follow the
+EventBridge guide, "How EventBridge retries delivering events".
 
 Ugly: of the backoff functions AWS publishes a graph and no formulas. Ours go from the shortest to the longest delay
-and bend as the graph does: linear above arithmetic, exponential the latest to grow. AWS adds jitter; we do not.
+and bend as the graph does: linear above arithmetic, exponential the latest to grow. AWS adds jitter; we do not. Of
+EventBridge's backoff AWS gives no figures at all, but that 185 retries and 24 hours belong together.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
 from broker.errors import InvalidParameterException
+from broker.event_dead_letters import MAXIMUM_EVENT_AGE, MAXIMUM_RETRY_ATTEMPTS
 
 UNAVAILABLE = "unavailable"  # no answer, or one that says: later
 THROTTLED = "throttled"  # Lambda has the event, and cannot run the function now
@@ -50,6 +53,12 @@ MAX_TOTAL_S = 3_600  # of all delays of a policy for HTTP/S: "a hard limit"
 MAX_EVENT_AGE_MS = 21_600_000  # Lambda guide: up to six hours
 FUNCTION_ERROR_DELAYS_MS = (60_000, 120_000)  # Lambda guide: two more times, after one minute and two
 MAX_THROTTLE_DELAY_MS = 300_000  # Lambda guide: from one second to five minutes
+MAX_RETRY_ATTEMPTS = 185  # API reference, RetryPolicy of EventBridge's targets; also the default
+MAX_RETRY_AGE_S = 86_400  # the same
+MIN_RETRY_DELAY_MS, MAX_RETRY_DELAY_MS = 1_000, 480_000  # doubling: 185 retries in 23 hours and 37 minutes
+RETRY_JITTER = 0.1  # takes off up to so much of a delay
+API_DESTINATION_TIMEOUT_MS = 5_000  # guide, "API destinations": "a maximum client execution timeout of 5 seconds"
+EXECUTION_TIMEOUT_MS = 15_000  # of the call that starts an execution; not AWS's figure
 
 
 class DeliveryPolicy(Protocol):
@@ -197,6 +206,55 @@ class LambdaPolicy:
         return {"kind": "lambda"}
 
 
+Chance = Callable[[], float]
+"""A number from 0 to 1, another each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventPolicy:
+    """The RetryPolicy of a target of EventBridge's. A function's own failures are Lambda's, as with SNS."""
+
+    max_retries: int = MAX_RETRY_ATTEMPTS
+    max_age_s: int = MAX_RETRY_AGE_S
+    timeout_ms: int = API_DESTINATION_TIMEOUT_MS
+
+    @property
+    def timeout_kind(self) -> str:
+        return FUNCTION_ERROR if self.timeout_ms == FUNCTION_TIMEOUT_MS else UNAVAILABLE
+
+    @property
+    def max_receives_per_s(self) -> int | None:
+        return None  # an API destination's rate is its own, and may change meanwhile
+
+    def delay_ms(
+        self, kind: str, count: int, age_ms: int, at_least_ms: int = 0, chance: Chance = lambda: 0.0
+    ) -> int | None:
+        """As ever; not before `at_least_ms`, which the endpoint asked for, and with something left to chance."""
+        if kind != UNAVAILABLE:
+            return LAMBDA_POLICY.delay_ms(kind, count, age_ms)
+        if count > self.max_retries:
+            return None
+        delay_ms = min(MIN_RETRY_DELAY_MS << min(count - 1, 20), MAX_RETRY_DELAY_MS)
+        delay_ms = max(delay_ms - int(delay_ms * RETRY_JITTER * chance()), at_least_ms)
+        return None if self.expired(age_ms + delay_ms) else delay_ms
+
+    def exhausted(self, kind: str, count: int) -> str | None:
+        """After giving up: which of its conditions was met, if it was one of them."""
+        if kind != UNAVAILABLE:
+            return None
+        return MAXIMUM_RETRY_ATTEMPTS if count > self.max_retries else MAXIMUM_EVENT_AGE
+
+    def expired(self, age_ms: int) -> bool:
+        """Whether an event is too old even for a first attempt."""
+        return age_ms > self.max_age_s * 1000
+
+    def dead_letters(self, kind: str) -> bool:
+        return kind in (UNAVAILABLE, REFUSED)
+
+    def document(self) -> dict[str, Any]:
+        return {"kind": "event", **asdict(self)}
+
+
 MANAGED_ENDPOINT = Phases(1_000, 20_000, 3, 2, 10, 100_000, EXPONENTIAL)
 """SNS's own policy for Lambda, Firehose and SQS: 100,015 retries in 23 days (same page)."""
 
@@ -212,8 +270,11 @@ def write(policy: DeliveryPolicy) -> str:
 def read(text: str) -> DeliveryPolicy:
     """The policy that `write` wrote."""
     document = json.loads(text)
-    if document.pop("kind") == "lambda":
+    kind = document.pop("kind")
+    if kind == "lambda":
         return LAMBDA_POLICY
+    if kind == "event":
+        return EventPolicy(**document)
     return HttpPolicy(**{**document, "phases": Phases(**document["phases"])})
 
 

@@ -5,7 +5,9 @@ size) holds always and stands here too.
 
 Pages: [1] SQS Developer Guide, "Amazon SQS message quotas"; [2] "Amazon SQS FIFO queue quotas"; [3] API reference
 SetQueueAttributes; [4] PurgeQueue; [5] DeleteQueue; [6] StartMessageMoveTask; [7] ListQueues; [8] TagQueue;
-[9] AWS General Reference, "Amazon SNS endpoints and quotas"; [10] SNS's API reference, at the operation.
+[9] AWS General Reference, "Amazon SNS endpoints and quotas"; [10] SNS's API reference, at the operation;
+[11] EventBridge User Guide, "Amazon EventBridge quotas".
+[K1] Kinesis Data Streams Developer Guide, "Quotas and limits"; [K2] Kinesis's API reference, at the operation.
 """
 
 from __future__ import annotations
@@ -43,6 +45,27 @@ MAX_CUSTOM_USER_DATA_BYTES = 2_048  # [10] CreatePlatformEndpoint
 MAX_SMS_CHARS = 1_600  # [10] Publish
 
 
+KIB, MIB = 1_024, 1_048_576
+MAX_PUT_RECORDS = 500  # [K2] PutRecords
+MAX_PUT_BYTES = 10 * MIB  # [K2] PutRecords, with the partition keys
+MAX_GET_RECORDS = 10_000  # [K2] GetRecords
+MAX_GET_BYTES = 10 * MIB  # [K2] GetRecords
+DEFAULT_RECORD_KIB, MAX_RECORD_KIB = 1_024, 10_240  # [K2] UpdateMaxRecordSize
+MIN_STREAM_RETENTION_H, MAX_STREAM_RETENTION_H = 24, 8_760  # [K2] Increase-, DecreaseStreamRetentionPeriod
+SHARD_ITERATOR_MS = 300_000  # [K2] GetShardIterator
+STREAM_TOKEN_MS = 300_000  # [K2] ListShards, NextToken
+SUBSCRIPTION_MS = 300_000  # [K2] SubscribeToShard
+RESUBSCRIBE_MS = 5_000  # [K2] SubscribeToShard: until the next may take over
+MAX_SHARDS_LISTED = 1_000  # [K2] ListShards
+MAX_SHARDS_DESCRIBED = 100  # [K2] DescribeStream
+MAX_STREAMS_LISTED = MAX_CONSUMERS_LISTED = 100  # [K2] ListStreams, ListStreamConsumers
+ON_DEMAND_SHARDS = 4  # [K1] 4 MiB/s of a new on-demand stream
+COMMITMENT_MS = 86_400_000  # [K2] UpdateAccountSettings
+ADVANTAGE_CONSUMERS = 50  # [K2] RegisterStreamConsumer, with MinimumThroughputBillingCommitment
+SHARD_QUOTA = 20_000  # [K1] us-east-1; DescribeLimits shows it also where it does not hold
+ON_DEMAND_STREAM_QUOTA = 50  # [K1] the same
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """One profile. None means no limit."""
@@ -64,6 +87,31 @@ class Limits:
     topic_filter_policies: int | None  # [9] of one topic
     filter_policies: int | None  # [9] of an account
     topic_replays: int | None  # [9] running at once, of one topic
+    event_buses: int | None  # [11] of an account in a region, and so the next
+    bus_rules: int | None  # [11] of one bus
+    event_connections: int | None  # [11]
+    api_destinations: int | None  # [11]
+    event_endpoints: int | None  # [11]
+    event_replays: int | None  # [11] running at once
+    shards: int | None  # [K1] open ones of an account in a region, and so the next
+    on_demand_streams: int | None  # [K1]
+    streams_creating: int | None  # [K2] CreateStream: at once
+    stream_consumers: int | None  # [K2] RegisterStreamConsumer: of one stream
+    consumers_creating: int | None  # [K2] the same: at once
+    shard_count_updates: int | None  # [K2] UpdateShardCount: of one stream in 24 hours
+    stream_mode_updates: int | None  # [K1] UpdateStreamMode: of one stream in 24 hours
+    encryption_updates: int | None  # [K2] Start-, StopStreamEncryption: each, of one stream in 24 hours
+    shard_count_factor: int | None  # [K2] UpdateShardCount: up by it at most, or down
+    shard_write_bytes_per_s: int | None  # [K1] with it go 1,000 records
+    shard_write_records_per_s: int | None  # [K1]
+    shard_read_bytes_per_s: int | None  # [K1] by all GetRecords together, and by each subscription
+    shard_reads_per_s: int | None  # [K1]
+    stream_api_rates: bool  # [K2] at each operation; they stand in streams/throughput.py
+    stream_create_ms: int  # [K2] CREATING; AWS gives no figures for these five, the console takes about so long
+    stream_update_ms: int  # [K2] UPDATING
+    stream_delete_ms: int  # [K2] DELETING
+    consumer_create_ms: int
+    consumer_delete_ms: int
 
 
 RELAXED = Limits(
@@ -84,6 +132,31 @@ RELAXED = Limits(
     topic_filter_policies=None,
     filter_policies=None,
     topic_replays=None,
+    event_buses=None,
+    bus_rules=None,
+    event_connections=None,
+    api_destinations=None,
+    event_endpoints=None,
+    event_replays=None,
+    shards=None,
+    on_demand_streams=None,
+    streams_creating=None,
+    stream_consumers=None,
+    consumers_creating=None,
+    shard_count_updates=None,
+    stream_mode_updates=None,
+    encryption_updates=None,
+    shard_count_factor=None,
+    shard_write_bytes_per_s=None,
+    shard_write_records_per_s=None,
+    shard_read_bytes_per_s=None,
+    shard_reads_per_s=None,
+    stream_api_rates=False,
+    stream_create_ms=0,
+    stream_update_ms=0,
+    stream_delete_ms=0,
+    consumer_create_ms=0,
+    consumer_delete_ms=0,
 )
 
 AWS = Limits(
@@ -104,6 +177,31 @@ AWS = Limits(
     topic_filter_policies=200,
     filter_policies=10_000,
     topic_replays=10,
+    event_buses=100,
+    bus_rules=300,
+    event_connections=3_000,
+    api_destinations=3_000,
+    event_endpoints=100,
+    event_replays=10,
+    shards=SHARD_QUOTA,
+    on_demand_streams=ON_DEMAND_STREAM_QUOTA,
+    streams_creating=5,
+    stream_consumers=20,
+    consumers_creating=5,
+    shard_count_updates=10,
+    stream_mode_updates=2,
+    encryption_updates=25,
+    shard_count_factor=2,
+    shard_write_bytes_per_s=MIB,
+    shard_write_records_per_s=1_000,
+    shard_read_bytes_per_s=2 * MIB,
+    shard_reads_per_s=5,
+    stream_api_rates=True,
+    stream_create_ms=10_000,
+    stream_update_ms=30_000,
+    stream_delete_ms=10_000,
+    consumer_create_ms=5_000,
+    consumer_delete_ms=5_000,
 )
 
 PROFILES = {"relaxed": RELAXED, "aws": AWS}

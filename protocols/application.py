@@ -7,7 +7,7 @@ exception that is not a refusal is ours: the group is rolled back and all who to
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from html import escape
@@ -16,25 +16,28 @@ from typing import NamedTuple
 import orjson
 
 from broker.core import Broker
-from broker.errors import BrokerFailure, DomainError, Throttled
+from broker.errors import BrokerFailure, DomainError
 from broker.names import World
 from protocols import sigv4
-from protocols.aws import sns, sqs, sts
-from protocols.aws.call import Call, Later, Operation, Result
+from protocols.aws import events, kinesis, sns, sqs, sts
+from protocols.aws.call import Call, Later, Operation, Result, Streaming, error_code
+from protocols.aws.streaming import EventStream
 from protocols.control.certificate import PREFIX as CERTIFICATE
 from protocols.control.certificate import CertificatePage
 from protocols.control.pages import Control
-from protocols.http.message import Cancel, Reply, Request, Response
+from protocols.http.message import Cancel, Reply, Request, Response, StreamingResponse
 from protocols.routing import Route, Router
 from protocols.shapes.model import Operation as OperationShape
 from protocols.shapes.model import load
 from protocols.signing import MessageSigner
-from protocols.wire import aws_json, query
+from protocols.wire import aws_json, cbor, eventstream, query
 from protocols.wire.errors import WireError, find_error, unknown_operation
 
 log = logging.getLogger("sidebus")
 
 SERVICES: dict[str, dict[str, Operation]] = {
+    "events": events.OPERATIONS,
+    "kinesis": kinesis.OPERATIONS,
     "sns": sns.OPERATIONS,
     "sqs": sqs.OPERATIONS,
     "sts": sts.OPERATIONS,
@@ -53,6 +56,7 @@ class Settings:
     keys: Mapping[str, str] | None = None
     key_accounts: Mapping[str, str] = field(default_factory=dict)
     functions: Mapping[str, str] = field(default_factory=dict)  # URL of the Invoke API by function name or ARN
+    state_machines: Mapping[str, str] = field(default_factory=dict)  # URL of Step Functions by name or ARN, or *
     sns_cert_host: str | None = None  # what SigningCertURL names; None is the broker's own address
     verify_endpoints: bool = True  # whether the certificates of HTTPS endpoints must be good
 
@@ -62,7 +66,7 @@ class Plan(NamedTuple):
 
     shape: OperationShape
     function: Operation
-    is_query: bool
+    decode: Callable[[OperationShape, bytes], Result] | None  # of a body; None for the query protocol
     world: World
     user_id: str
 
@@ -75,6 +79,7 @@ class Application:
         self.settings = settings or Settings()
         if self.settings.keys is not None:
             broker.notifications.enforce_policies()
+            broker.events.enforce_policies()
         self._router = Router(self.settings.region, self.settings.account)
         self._control = Control(broker, sorted(SERVICES), World(self.settings.account, self.settings.region))
         self._certificate = None if signer is None else CertificatePage(broker, signer)
@@ -91,10 +96,12 @@ class Application:
         exchange = Exchange(self.broker, request, route, reply)
         try:
             outcome = self._perform(exchange, request, route)
+            if isinstance(outcome, Streaming):
+                return exchange.stream(outcome)
         except (WireError, sigv4.AuthError) as error:
             exchange.refuse(error.code, error.message, error.status)
         except DomainError as error:
-            exchange.refuse(_code(error), error.message)
+            exchange.refuse(error_code(error), error.message)
         except Exception as error:
             if not isinstance(error, BrokerFailure) and self.broker.store.failure(error) is None:
                 log.exception("%s.%s failed", route.service, route.operation)
@@ -105,13 +112,13 @@ class Application:
             exchange.answer(outcome)
         return None
 
-    def _perform(self, exchange: Exchange, request: Request, route: Route) -> Result | Later:
+    def _perform(self, exchange: Exchange, request: Request, route: Route) -> Result | Later | Streaming:
         keys = self.settings.keys
         if keys is not None and route.service in SERVICES and not _is_open(route):
             self._authenticate(request, route, keys)
         plan = self._plans.get(route) or self._plan(route)
         exchange.shape = shape = plan.shape
-        given = query.decode(shape, _form(request, route)) if plan.is_query else aws_json.decode(shape, request.body)
+        given = plan.decode(shape, request.body) if plan.decode else query.decode(shape, _form(request, route))
         return plan.function(Call(self.broker, plan.world, plan.user_id, keys is not None, given, request, route))
 
     def _authenticate(self, request: Request, route: Route, keys: Mapping[str, str]) -> None:
@@ -134,7 +141,8 @@ class Application:
         user_id = "AIDA" + sha256(f"{account} {route.access_key}".encode()).hexdigest()[:17].upper()
         if len(self._plans) >= _PLANS_REMEMBERED:
             self._plans.clear()
-        plan = self._plans[route] = Plan(shape, function, is_query, World(account, route.region), user_id)
+        decode = None if is_query else cbor.decode if route.protocol == "cbor" else aws_json.decode
+        plan = self._plans[route] = Plan(shape, function, decode, World(account, route.region), user_id)
         return plan
 
 
@@ -161,10 +169,6 @@ def _is_signed_by_version_2(request: Request) -> bool:
     return scope is not None and not header.startswith("AWS4") and b"X-Amz-Algorithm=" not in request.target
 
 
-def _code(error: DomainError) -> str:
-    return "RequestThrottled" if isinstance(error, Throttled) else type(error).__name__
-
-
 class Exchange:
     """One request on its way to its answer, in the form the client speaks."""
 
@@ -180,7 +184,10 @@ class Exchange:
 
     def answer(self, result: Result) -> None:
         assert self.shape is not None
-        if self._route.protocol != "query":
+        if self._route.protocol == "cbor":
+            headers = [(b"content-type", cbor.CONTENT_TYPE)]
+            body = cbor.encode(self.shape, result)
+        elif self._route.protocol != "query":
             headers = [(b"content-type", aws_json.content_type(self.shape.service))]
             body = aws_json.encode(self.shape, result)
         elif self._wants_json():
@@ -190,6 +197,24 @@ class Exchange:
             headers = [(b"content-type", b"text/xml")]
             body = query.encode(self.shape, result, self._request_id)
         self.finish(self._response(200, headers, body))
+
+    def stream(self, streaming: Streaming) -> Cancel:
+        """Lets events go, each with the commit of what it saw. Returns what to call if the client leaves before."""
+        assert self.shape is not None
+        events = EventStream(self._broker.commit, self.shape, is_cbor=self._route.protocol == "cbor")
+        events.start(streaming.start)
+        headers = [(b"content-type", eventstream.CONTENT_TYPE), self._request_id_header()]
+        reply = self._reply
+
+        def after_commit(failure: BrokerFailure | None) -> None:
+            if failure is None:
+                reply(StreamingResponse(200, headers, events.attach))
+            else:
+                events.leave()
+                reply(self.failed(failure))
+
+        self._broker.commit.then(after_commit)
+        return events.leave
 
     def finish(self, response: Response) -> None:
         """Lets the answer go with the commit of what it saw or made."""
@@ -213,7 +238,8 @@ class Exchange:
         service = load(self._route.service)
         known = find_error(service, code).status
         if self._route.protocol != "query" and service.json_version is not None:
-            headers, body = aws_json.encode_error(service, code, message)
+            codec = cbor if self._route.protocol == "cbor" else aws_json
+            headers, body = codec.encode_error(service, code, message)
             if status is None:  # SQS in JSON answers 400 where its own errors had 403 and 404 in the query protocol
                 status = 400 if code in service.errors else known
             return self._response(status, headers, body)
@@ -237,5 +263,8 @@ class Exchange:
         return "application/json" in (self._request.header(b"accept") or "")
 
     def _response(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:
-        headers.append((b"x-amzn-requestid", self._request_id.encode()))
+        headers.append(self._request_id_header())
         return Response(status, headers, body)
+
+    def _request_id_header(self) -> tuple[bytes, bytes]:
+        return b"x-amzn-requestid", self._request_id.encode()

@@ -23,7 +23,7 @@ examples:
   sidebus serve --limits aws                       with AWS's quotas and waiting times
   sidebus serve --tls-cert c.pem --tls-key k.pem   https, HTTP/2 and HTTP/1.1
   sidebus serve --auth strict --key AKIDEXAMPLE=secret
-  sidebus serve --function thumbnails=http://127.0.0.1:9000
+  sidebus serve --function thumbnails=http://127.0.0.1:9000 --state-machine '*=http://127.0.0.1:8083'
 
 then, in your program's environment:
   AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
@@ -89,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
         help="where a Lambda function (its name or ARN) can be invoked: the runtime interface emulator, sam local; "
         "several times or separated by commas in SIDEBUS_FUNCTION",
     )
+    serve.add_argument(
+        "--state-machine",
+        action="append",
+        metavar="NAME=URL",
+        help="where StartExecution of a state machine (its name or ARN, or * for all) can be asked, such as Step "
+        "Functions Local; several times or separated by commas in SIDEBUS_STATE_MACHINE",
+    )
     _option(
         serve,
         "--sns-cert-host",
@@ -100,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         serve,
         "--verify-endpoints",
         "yes",
-        "whether HTTPS endpoints that SNS delivers to must have a good certificate",
+        "whether HTTPS endpoints that are delivered to must have a good certificate",
         metavar="yes|no",
     )
     return parser
@@ -128,14 +135,16 @@ def _keys(listed: Sequence[str] | None) -> tuple[dict[str, str], dict[str, str]]
     return keys, accounts
 
 
-def _functions(listed: Sequence[str] | None) -> dict[str, str]:
-    functions = {}
-    for entry in listed or [part for part in os.environ.get("SIDEBUS_FUNCTION", "").split(",") if part]:
+def _endpoints(option: str, listed: Sequence[str] | None, example: str) -> dict[str, str]:
+    """URL by name, of an option that may be given several times."""
+    variable = "SIDEBUS_" + option.upper().replace("-", "_")
+    endpoints = {}
+    for entry in listed or [part for part in os.environ.get(variable, "").split(",") if part]:
         match = re.fullmatch(r"([^=\s]+)=(https?://[^/?#\s]+[^\s]*)", entry)
         if match is None:
-            raise UsageError(f"--function takes NAME=URL, such as thumbnails=http://127.0.0.1:9000, not {entry}.")
-        functions[match[1]] = match[2]
-    return functions
+            raise UsageError(f"--{option} takes NAME=URL, such as {example}, not {entry}.")
+        endpoints[match[1]] = match[2]
+    return endpoints
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     options.account,
                     keys if strict else None,
                     accounts,
-                    functions=_functions(options.function),
+                    functions=_endpoints("function", options.function, "thumbnails=http://127.0.0.1:9000"),
+                    state_machines=_endpoints("state-machine", options.state_machine, "orders=http://127.0.0.1:8083"),
                     sns_cert_host=options.sns_cert_host or None,
                     verify_endpoints=_choice("verify-endpoints", options.verify_endpoints, ("yes", "no")) == "yes",
                 ),

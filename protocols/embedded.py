@@ -17,15 +17,18 @@ import anyio
 
 from broker.clock import Soon, SystemClock
 from broker.core import Broker
-from broker.delivery import HTTP, LAMBDA
+from broker.delivery import API_DESTINATION, AUTHORIZATION, HTTP, LAMBDA, STATE_MACHINE
 from broker.errors import BrokerFailure
 from broker.limits import PROFILES
 from broker.store.sqlite import SqliteStore
 from protocols.application import Application, Settings
+from protocols.delivery.api_destination import ApiDestinationTransport
 from protocols.delivery.client import Client
 from protocols.delivery.driver import Driver
 from protocols.delivery.functions import Functions, LambdaTransport
 from protocols.delivery.http import HttpTransport
+from protocols.delivery.oauth import AuthorizationTransport, Tokens
+from protocols.delivery.step_functions import StateMachines, StateMachineTransport
 from protocols.signing import MessageSigner
 
 
@@ -58,8 +61,20 @@ async def running(
         raise
     broker.commit.after_rollback.append(signer.forget)
     client = Client(verify=settings.verify_endpoints)
-    functions = Functions(settings.functions)
-    driver = Driver(broker, {HTTP: HttpTransport(client), LAMBDA: LambdaTransport(client, functions)})
+    tokens = Tokens(client, clock)
+    connections, api_destinations = broker.events.connections, broker.events.api_destinations
+    driver = Driver(
+        broker,
+        {
+            HTTP: HttpTransport(client),
+            LAMBDA: LambdaTransport(client, Functions(settings.functions)),
+            STATE_MACHINE: StateMachineTransport(client, StateMachines(settings.state_machines)),
+            API_DESTINATION: ApiDestinationTransport(
+                client, tokens, clock, broker.commit, connections, api_destinations
+            ),
+            AUTHORIZATION: AuthorizationTransport(tokens, connections),
+        },
+    )
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(clock.run)

@@ -367,11 +367,21 @@ class BusItem(NamedTuple):
 class ArchivedEvent(NamedTuple):
     """An event in an archive. `event` is its JSON as targets get it."""
 
+    id: int  # row_id of the archive's number and a sequence, in order of arrival
     archive_no: int
     event_ms: int  # the event's own time, by which replays choose
-    sequence: int  # in order of arrival
+    archived_ms: int
     size_bytes: int
     event: str
+
+
+class ArchiveTotals(NamedTuple):
+    """What an archive holds, so that nobody need count."""
+
+    archive_no: int
+    event_count: int
+    size_bytes: int
+    last_sequence: int
 
 
 class BusStore(Protocol):
@@ -387,30 +397,133 @@ class BusStore(Protocol):
 
     # archives
 
-    def archive(self, events: Sequence[ArchivedEvent]) -> None: ...
+    def load_archive_totals(self) -> list[ArchiveTotals]: ...
+
+    def save_archive_totals(self, totals: Iterable[ArchiveTotals]) -> None: ...
+
+    def archive(self, events: Iterable[ArchivedEvent]) -> None: ...
 
     def archived(
-        self, archive_no: int, after: tuple[int, int], until_ms: int, max_sequence: int, limit: int
+        self, archive_no: int, after: tuple[int, int], until_ms: int, last_id: int, limit: int, max_bytes: int
     ) -> list[ArchivedEvent]:
-        """What comes after (event_ms, sequence) and before `until_ms`, in order of time, as far as `max_sequence`."""
+        """What comes after (event_ms, id) and before `until_ms`, in order of time, of those with no higher id.
+
+        Ends with the event that fills `max_bytes`.
+        """
         ...
 
-    def archive_totals(self, archive_no: int) -> tuple[int, int, int]:
-        """How many events, of how many bytes together, and the highest sequence: 0, 0, 0 where there are none."""
+    def newest_event_ms(self, archive_no: int) -> int | None: ...
+
+    def oldest_archived_ms(self, archive_no: int) -> int | None:
+        """When the event came that was there first."""
         ...
 
-    def oldest_archived_ms(self, archive_no: int) -> int | None: ...
+    def delete_archived(self, archive_no: int, until_ms: int, limit: int, max_bytes: int) -> tuple[int, int]:
+        """Deletes those that came no later than that, in order of arrival: how many, and of how many bytes.
 
-    def delete_archived(self, archive_no: int, before_ms: int, limit: int) -> tuple[int, int]:
-        """Deletes up to `limit` events older than that; how many, and of how many bytes."""
+        Ends with the event that fills `max_bytes`.
+        """
         ...
 
     def discard_archive(self, archive_no: int) -> None:
-        """Gives an archive's rows to the sweeper."""
+        """Gives an archive's rows to the sweeper, and forgets its totals."""
         ...
 
-    def sweep_archives(self, limit: int) -> int:
+    def sweep_archives(self, limit: int, max_bytes: int) -> int:
         """Deletes up to `limit` rows of discarded archives; 0 when there is nothing left to do."""
+        ...
+
+
+class StreamItem(NamedTuple):
+    """One definition of Kinesis's: a stream, a consumer, an account's settings. `document` is JSON.
+
+    What belongs to a stream is named `stream/name`.
+    """
+
+    kind: str
+    account: str
+    region: str
+    name: str
+    document: str
+
+
+class ShardRecord(NamedTuple):
+    """A shard as it is kept. `document` is everything about it that does not change with each record, as JSON."""
+
+    shard_no: int
+    stream_no: int
+    shard_index: int
+    document: str
+    last_sequence: int
+    last_arrival_ms: int
+
+
+class Segment(NamedTuple):
+    """Records that came to a shard together. Its id is the `row_id` of the first; they have consecutive sequences.
+
+    No segment of a shard is older than the one before it.
+    """
+
+    id: int
+    shard_no: int
+    arrival_ms: int
+    record_count: int
+    encrypted: int
+    partition_keys: str  # JSON, a list of strings and nulls
+    sizes: bytes  # of each record's data, unsigned 32 bits, the lowest byte first
+    data: bytes  # of all records, one after the other
+
+
+class StreamStore(Protocol):
+    """What Kinesis keeps: small definitions, shards and their records. Numbers are those of QueueStore.next_no."""
+
+    def load_items(self, kind: str) -> list[StreamItem]:
+        """All of a kind, by account, region and name."""
+        ...
+
+    def put_item(self, item: StreamItem) -> None: ...
+
+    def delete_item(self, kind: str, account: str, region: str, name: str) -> None: ...
+
+    # shards
+
+    def load_shards(self) -> list[ShardRecord]:
+        """All, by number."""
+        ...
+
+    def put_shard(self, record: ShardRecord) -> None: ...
+
+    def save_arrivals(self, rows: Iterable[tuple[int, int, int]]) -> None:
+        """Rows of (last_sequence, last_arrival_ms, shard_no)."""
+        ...
+
+    def discard_shard(self, shard_no: int) -> None:
+        """Deletes a shard, and gives its records to the sweeper."""
+        ...
+
+    def sweep_shards(self, limit_bytes: int) -> bool:
+        """Deletes some records of discarded shards; False when there is nothing left to do."""
+        ...
+
+    # records
+
+    def add_segment(self, segment: Segment) -> None: ...
+
+    def segments(
+        self, shard_no: int, sequence: int, since_ms: int, limit_records: int, limit_bytes: int
+    ) -> list[Segment]:
+        """In order, from the one with this sequence on, or the first that arrived at `since_ms` if that is later.
+
+        At least one, if there is one; then until those from `sequence` on reach one of the limits or more.
+        """
+        ...
+
+    def first_sequence_since(self, shard_no: int, arrival_ms: int) -> int | None: ...
+
+    def oldest_arrival_ms(self, shard_no: int) -> int | None: ...
+
+    def expire_segments(self, shard_no: int, before_ms: int, limit_bytes: int) -> bool:
+        """Deletes some that arrived before that; False when there is nothing left to do."""
         ...
 
 
@@ -523,6 +636,9 @@ class Store(Protocol):
 
     @property
     def buses(self) -> BusStore: ...
+
+    @property
+    def streams(self) -> StreamStore: ...
 
     @property
     def deliveries(self) -> DeliveryStore: ...

@@ -7,6 +7,8 @@ no way down. Never change an entry of UPGRADES that has been released.
 `message` has one row a message. Its columns up to `visible_ms` and the two that count receives change, the rest never
 does. `message_ready` is the order in which a standard queue gives; the two partial indexes exist only for messages
 with a group.
+
+`segment` has one row for all records that came to a shard in one transaction (or one millisecond of it): see port.py.
 """
 
 from __future__ import annotations
@@ -146,16 +148,55 @@ CREATE TABLE bus_item (
     PRIMARY KEY (kind, account, region, name)
 ) WITHOUT ROWID;
 
+CREATE TABLE event_archive (
+    archive_no INTEGER PRIMARY KEY,
+    event_count INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL
+);
+
 CREATE TABLE archived_event (
+    id INTEGER PRIMARY KEY,
     archive_no INTEGER NOT NULL,
     event_ms INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
+    archived_ms INTEGER NOT NULL,
     size_bytes INTEGER NOT NULL,
-    event TEXT NOT NULL,
-    PRIMARY KEY (archive_no, event_ms, sequence)
+    event TEXT NOT NULL
+);
+CREATE INDEX archived_event_time ON archived_event (archive_no, event_ms);
+CREATE TABLE discarded_event_archive (archive_no INTEGER PRIMARY KEY);
+
+CREATE TABLE stream_item (
+    kind TEXT NOT NULL,
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (kind, account, region, name)
 ) WITHOUT ROWID;
 
-CREATE TABLE discarded_event_archive (archive_no INTEGER PRIMARY KEY);
+CREATE TABLE shard (
+    shard_no INTEGER PRIMARY KEY,
+    stream_no INTEGER NOT NULL,
+    shard_index INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    last_arrival_ms INTEGER NOT NULL
+);
+
+CREATE TABLE segment (
+    id INTEGER PRIMARY KEY,
+    shard_no INTEGER NOT NULL,
+    arrival_ms INTEGER NOT NULL,
+    record_count INTEGER NOT NULL,
+    encrypted INTEGER NOT NULL,
+    partition_keys TEXT NOT NULL,
+    sizes BLOB NOT NULL,
+    data BLOB NOT NULL
+);
+CREATE INDEX segment_arrival ON segment (shard_no, arrival_ms);
+
+CREATE TABLE discarded_shard (shard_no INTEGER PRIMARY KEY);
 
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -7,6 +7,7 @@ of its own: the driver ends what takes too long.
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ import anyio.to_thread
 
 from broker.delivery import Outcome
 from broker.delivery_policy import UNAVAILABLE
+from broker.event_dead_letters import CONNECTION_FAILURE, NO_RESOURCE
 from protocols.delivery.driver import CONCURRENCY
 
 if TYPE_CHECKING:
@@ -22,17 +24,18 @@ if TYPE_CHECKING:
 
     import httpx
 
-MAX_ANSWER_BYTES = 65_536  # nobody reads it: of a longer one the connection is closed instead of used again
+MAX_ANSWER_BYTES = 65_536  # of a longer one nobody reads more: the connection is closed instead of used again
 IDLE_S = 4.0  # shorter than servers keep an idle connection, so that none is used while it is being closed
 
 
 class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]  # whatever the case of their names
+    body: bytes = b""  # where it was asked for
 
 
 class Client:
-    """Posts. Usable by one event loop at a time; `close` it there. `verify` False trusts any certificate."""
+    """Makes requests. Usable by one event loop at a time; `close` it there. `verify` False trusts any certificate."""
 
     def __init__(self, *, verify: bool = True) -> None:
         self._verify = verify
@@ -41,36 +44,52 @@ class Client:
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer | Outcome:
         """The answer, or why there is none."""
+        return await self.request("POST", url, headers, body)
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, *, read: bool = False
+    ) -> Answer | Outcome:
+        """The same by any method; with `read` the answer has the beginning of its body."""
         client = self._client
         if client is None:
             client = await anyio.to_thread.run_sync(self._make)
         import httpx
 
+        fields = [(name.encode(), value.encode()) for name, value in headers.items()]
         try:
-            request = client.build_request("POST", url, headers=dict(headers), content=body)
-            answer = await self._send(client, request, None)
+            request = client.build_request(method, url, headers=fields, content=body)
+            answer = await self._send(client, request, None, read)
             challenge = answer.headers.get("www-authenticate", "")
             if answer.status == 401 and request.url.username and challenge[:7].lower() == "digest ":
                 digest = httpx.DigestAuth(request.url.username, request.url.password)
-                again = client.build_request("POST", url, headers=dict(headers), content=body)
-                answer = await self._send(client, again, digest)
+                again = client.build_request(method, url, headers=fields, content=body)
+                answer = await self._send(client, again, digest, read)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return Outcome(UNAVAILABLE, f"{type(error).__name__}: {error}".rstrip(": "))
+            code = NO_RESOURCE if _leads_nowhere(error) else CONNECTION_FAILURE
+            return Outcome(UNAVAILABLE, f"{type(error).__name__}: {error}".rstrip(": "), code)
         return answer
 
-    async def _send(self, client: httpx.AsyncClient, request: httpx.Request, auth: httpx.Auth | None) -> Answer:
+    async def _send(
+        self, client: httpx.AsyncClient, request: httpx.Request, auth: httpx.Auth | None, read: bool
+    ) -> Answer:
         # Where no auth is given, httpx takes name and password from the URL, for Basic.
         response = await (
             client.send(request, stream=True) if auth is None else client.send(request, auth=auth, stream=True)
         )
+        content = b""
         try:
-            if int(response.headers.get("content-length", MAX_ANSWER_BYTES + 1)) <= MAX_ANSWER_BYTES:
+            if read:
+                async for piece in response.aiter_bytes():
+                    content += piece
+                    if len(content) > MAX_ANSWER_BYTES:
+                        break
+            elif int(response.headers.get("content-length", MAX_ANSWER_BYTES + 1)) <= MAX_ANSWER_BYTES:
                 async for _ in response.aiter_raw():
                     pass
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
-        return Answer(response.status_code, response.headers)
+        return Answer(response.status_code, response.headers, content)
 
     def _make(self) -> httpx.AsyncClient:
         with self._lock:
@@ -96,3 +115,16 @@ class Client:
         if self._client is not None:
             client, self._client = self._client, None
             await client.aclose()
+
+
+def _leads_nowhere(error: BaseException | None) -> bool:
+    """Whether it is not a URL, or its host is known to be none."""
+    import httpx
+
+    while error is not None:
+        if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+            return True
+        if isinstance(error, socket.gaierror):
+            return error.errno == socket.EAI_NONAME
+        error = error.__cause__ or error.__context__
+    return False

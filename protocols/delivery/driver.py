@@ -16,6 +16,7 @@ from broker import delivery_policy
 from broker.core import Broker
 from broker.delivery import DELIVERED, REDRIVEN, Attempt, Ended, Outcome
 from broker.errors import BrokerFailure
+from broker.event_dead_letters import TIMEOUT, UNKNOWN
 
 log = logging.getLogger("sidebus.delivery")
 
@@ -91,14 +92,14 @@ class Driver:
 
     async def _deliver(self, attempt: Attempt) -> Outcome:
         clock, policy = self._broker.clock, attempt.policy
-        outcome = Outcome(policy.timeout_kind, f"no answer within {policy.timeout_ms / 1000:g} s")
+        outcome = Outcome(policy.timeout_kind, f"no answer within {policy.timeout_ms / 1000:g} s", TIMEOUT)
         with anyio.CancelScope() as scope:
             timer = clock.call_at(clock.now_ms() + policy.timeout_ms, scope.cancel)
             try:
                 outcome = await self._transports[attempt.channel](attempt)
             except Exception as error:
                 log.exception("an attempt failed in an unforeseen way")
-                outcome = Outcome(delivery_policy.UNAVAILABLE, f"{type(error).__name__}: {error}")
+                outcome = Outcome(delivery_policy.UNAVAILABLE, f"{type(error).__name__}: {error}", UNKNOWN)
             finally:
                 timer.cancel()
         return outcome

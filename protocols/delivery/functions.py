@@ -1,8 +1,8 @@
 """Delivery to Lambda functions, through the Invoke API of whatever endpoints are configured.
 
-SNS invokes asynchronously: Lambda queues the event and retries. The endpoints people run here (the runtime interface
-emulator, `sam local start-lambda`) have no such queue, so this broker plays it: it invokes synchronously, which tells
-what came of it, and `LambdaPolicy` says when the event is run again.
+SNS and EventBridge invoke asynchronously: Lambda queues the event and retries. The endpoints people run here (the
+runtime interface emulator, `sam local start-lambda`) have no such queue, so this broker plays it: it invokes
+synchronously, which tells what came of it, and the delivery's policy says when the event is run again.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from urllib.parse import quote, urlsplit
 
 from broker.delivery import Attempt, Outcome
 from broker.delivery_policy import FUNCTION_ERROR, REFUSED, THROTTLED
+from broker.event_dead_letters import ERROR_FROM_TARGET, NO_PERMISSIONS, NO_RESOURCE, THROTTLING
 from broker.names import parse_arn
 from protocols.delivery.client import Client
 
+_CODES = {403: NO_PERMISSIONS, 404: NO_RESOURCE, 429: THROTTLING}
 _INVOKE_PATH = "/2015-03-31/functions/{}/invocations"
 
 
@@ -56,15 +58,17 @@ class LambdaTransport:
     async def __call__(self, attempt: Attempt) -> Outcome:
         url = self._functions.url(attempt.target)
         if url is None:
-            return Outcome(REFUSED, f"there is no endpoint for {attempt.target}: give it with --function NAME=URL")
+            return Outcome(
+                REFUSED, f"there is no endpoint for {attempt.target}: give it with --function NAME=URL", NO_RESOURCE
+            )
         headers = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "RequestResponse", **attempt.headers}
         answer = await self._client.post(url, headers, attempt.body.encode())
         if isinstance(answer, Outcome):
             return answer
         error = answer.headers.get("x-amz-function-error")
         if error:
-            return Outcome(FUNCTION_ERROR, f"function error: {error}")
+            return Outcome(FUNCTION_ERROR, f"function error: {error}", ERROR_FROM_TARGET)
         if 200 <= answer.status < 300:
             return Outcome(None)
         kind = THROTTLED if answer.status == 429 or answer.status >= 500 else REFUSED
-        return Outcome(kind, f"HTTP {answer.status}")
+        return Outcome(kind, f"HTTP {answer.status}", _CODES.get(answer.status, ERROR_FROM_TARGET))

@@ -6,7 +6,7 @@ send is in https://fetch.spec.whatwg.org/#http-cors-protocol terms `*` throughou
 
 from __future__ import annotations
 
-from protocols.http.message import Cancel, Handler, Reply, Request, Response
+from protocols.http.message import Answer, Cancel, Handler, Reply, Request, Response, StreamingResponse
 
 _ALLOWED = [
     (b"access-control-allow-origin", b"*"),
@@ -40,8 +40,12 @@ def with_cors(handler: Handler) -> Handler:
             reply(_preflight(request))
             return None
 
-        def allow(response: Response) -> None:
-            reply(Response(response.status, response.headers + _ALLOWED, response.body))
+        def allow(answer: Answer) -> None:
+            headers = answer.headers + _ALLOWED
+            if isinstance(answer, StreamingResponse):
+                reply(StreamingResponse(answer.status, headers, answer.start))
+            else:
+                reply(Response(answer.status, headers, answer.body))
 
         return handler(request, allow)
 

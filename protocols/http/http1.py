@@ -8,6 +8,8 @@ What is ugly about it: httptools cannot be paused in the middle of a read, so re
 parsed in `_backlog`, and a client that leaves while reading is stopped is noticed late. A client that closes its
 sending side is taken to have left: over TCP the two look the same. httptools stops at the head of a request that asks
 for an upgrade; as we never grant one, that head is parsed again without its `Upgrade` field.
+
+A streaming answer (`_Stream`) is written as it comes, past `_out`; what was asked after it waits for its end.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import cast
 
 import httptools
 
-from protocols.http.message import Cancel, Handler, Request, Response
+from protocols.http.message import Answer, Cancel, Handler, Request, Response, Sink, StreamingResponse
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -119,7 +121,7 @@ class _Refusal(Exception):
 class _Exchange:
     """One request on its way to its answer."""
 
-    __slots__ = ("answer", "cancel", "connection", "keep_alive", "refusal", "request")
+    __slots__ = ("answer", "cancel", "connection", "keep_alive", "refusal", "request", "stream")
 
     def __init__(
         self, connection: Http1, request: Request | None, keep_alive: bool, refusal: Response | None = None
@@ -130,10 +132,14 @@ class _Exchange:
         self.refusal = refusal
         self.cancel: Cancel | None = None
         self.answer: bytes | None = None
+        self.stream: _Stream | None = None
 
-    def reply(self, response: Response) -> None:
+    def reply(self, response: Answer) -> None:
         connection = self.connection
         if connection is None:
+            return
+        if type(response) is StreamingResponse:
+            self._reply_by_stream(connection, response)
             return
         status, body = response.status, response.body
         closes = not self.keep_alive or (connection.shared.draining and connection.ends_with(self))
@@ -149,6 +155,117 @@ class _Exchange:
         self.answer = b"".join(parts)
         self.connection = self.cancel = None
         connection.answered(closes)
+
+    def _reply_by_stream(self, connection: Http1, response: StreamingResponse) -> None:
+        assert self.request is not None
+        chunked = connection.understands_chunks()
+        closes = not self.keep_alive or not chunked or (connection.shared.draining and connection.ends_with(self))
+        parts = [connection.shared.head(response.status, closes)]
+        for name, value in response.headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"transfer-encoding: chunked\r\n\r\n" if chunked else b"\r\n")
+        head = b"".join(parts)
+        self.connection = self.cancel = None
+        self.stream = _Stream(connection, response, head, chunked, closes)
+        if self.request.method == "HEAD":
+            self.stream.leave()
+            self.stream, self.answer = None, head
+        connection.answered(closes)
+
+
+class _Stream:
+    """The body of a streaming answer: its `Sink`. `begin` when it is its turn."""
+
+    __slots__ = ("_cancel", "_chunked", "_closes", "_connection", "_head", "_paused", "_ready", "_start")
+
+    def __init__(
+        self, connection: Http1, response: StreamingResponse, head: bytes, chunked: bool, closes: bool
+    ) -> None:
+        self._connection: Http1 | None = connection  # None once over
+        self._start: Callable[[Sink], Cancel] | None = response.start  # None once begun
+        self._cancel: Cancel | None = None
+        self._ready: Callable[[], None] | None = None
+        self._head = head
+        self._chunked = chunked
+        self._closes = closes
+        self._paused = False
+
+    def begin(self) -> None:
+        start, connection = self._start, self._connection
+        if start is None or connection is None:
+            return
+        connection.write(self._head)
+        self._call_start(start)
+        if connection.shared.draining:
+            self.drain()
+
+    def write(self, data: bytes) -> bool:
+        connection = self._connection
+        if connection is None:
+            return False
+        if data:
+            connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._paused = not connection.is_writable
+        return not self._paused
+
+    def on_ready(self, ready: Callable[[], None]) -> None:
+        self._ready = ready
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._paused and self._ready is not None:
+            self._paused = False
+            try:
+                self._ready()
+            except Exception:
+                _log.exception("A stream could not go on.")
+                self.abort()
+
+    def end(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            self._connection = self._cancel = self._ready = None
+            if self._chunked:
+                connection.write(b"0\r\n\r\n")
+            connection.stream_ended(self._closes)
+
+    def abort(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            self._connection = self._cancel = self._ready = None
+            connection.abort()
+
+    def drain(self) -> None:
+        """Ends in good order a stream that has begun, though its maker had more to say."""
+        self._call_cancel()
+        self.end()
+
+    def leave(self) -> None:
+        """Nobody is there to read it."""
+        self._connection = self._ready = None
+        if self._start is not None:
+            self._call_start(self._start)
+        self._call_cancel()
+
+    def _call_start(self, start: Callable[[Sink], Cancel]) -> None:
+        self._start = None
+        was_open = self._connection is not None
+        try:
+            cancel = start(self)
+        except Exception:
+            _log.exception("A stream could not be started.")
+            self.abort()
+        else:
+            if not was_open or self._connection is not None:  # or it has come to its end already
+                self._cancel = cancel
+
+    def _call_cancel(self) -> None:
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            try:
+                cancel()
+            except Exception:
+                _log.exception("Cancelling failed.")
 
 
 class Http1(asyncio.Protocol):
@@ -174,10 +291,11 @@ class Http1(asyncio.Protocol):
         "_scheme",
         "_state",
         "_state_since_s",
+        "_streamed_bytes",
         "_target",
         "_transport",
         "_unread_bytes",
-        "_writable",
+        "is_writable",
         "shared",
     )
 
@@ -205,7 +323,8 @@ class Http1(asyncio.Protocol):
         self._last = False  # nothing more is read; after the last answer we close
         self._lingers = False  # the client may still be sending
         self._reading = True
-        self._writable = True
+        self.is_writable = True
+        self._streamed_bytes = 0
         # What the sweep saw.
         self._state: tuple[str, int] = ("", 0)
         self._state_since_s = 0.0
@@ -236,12 +355,14 @@ class Http1(asyncio.Protocol):
         self._cancel_all()
 
     def pause_writing(self) -> None:
-        self._writable = False
+        self.is_writable = False
         self._pause_reading()
 
     def resume_writing(self) -> None:
-        self._writable = True
+        self.is_writable = True
         self._settle()
+        if self._exchanges and (stream := self._exchanges[0].stream) is not None:
+            stream.resume()
 
     def data_received(self, data: bytes) -> None:
         if self._preface is not None:
@@ -435,8 +556,25 @@ class Http1(asyncio.Protocol):
         while exchanges and (answer := exchanges[0].answer) is not None:
             exchanges.popleft()
             self._out.append(answer)
+        if exchanges and (stream := exchanges[0].stream) is not None:
+            stream.begin()
         if not self._holding:
             self._settle()
+
+    def understands_chunks(self) -> bool:
+        return self._parser.get_http_version() != "1.0"  # of the last request it read, but clients do not change it
+
+    def write(self, data: bytes) -> None:
+        """Writes a piece of a stream, after the answers that may still wait."""
+        if self._out:
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
+        self._streamed_bytes += len(data)
+        self._transport.write(data)
+
+    def stream_ended(self, closes: bool) -> None:
+        self._exchanges.popleft()
+        self.answered(closes)
 
     def _refuse(self, refusal: _Refusal) -> None:
         """Answers, in its turn, what cannot be read to its end; after that the connection closes."""
@@ -452,7 +590,7 @@ class Http1(asyncio.Protocol):
                 data = out[0] if len(out) == 1 else b"".join(out)
                 out.clear()
                 self._transport.write(data)
-            if not backlog or not self._writable or len(exchanges) >= limits.max_pipelined:
+            if not backlog or not self.is_writable or len(exchanges) >= limits.max_pipelined:
                 break
             self._holding = True
             while backlog and len(exchanges) + len(out) < limits.max_pipelined:
@@ -467,7 +605,7 @@ class Http1(asyncio.Protocol):
             self._expects_continue = False
             if not self._body:
                 self._transport.write(_CONTINUE)
-        if not self._reading and self._writable and not backlog:
+        if not self._reading and self.is_writable and not backlog:
             self._reading = True
             self._transport.resume_reading()
 
@@ -482,8 +620,8 @@ class Http1(asyncio.Protocol):
         self._exchanges.clear()
         self._backlog.clear()
         for exchange in lost:
-            cancel = exchange.cancel
-            exchange.connection = exchange.cancel = None
+            cancel = exchange.cancel if exchange.stream is None else exchange.stream.leave
+            exchange.connection = exchange.cancel = exchange.stream = None
             if cancel is not None:
                 try:
                     cancel()
@@ -495,8 +633,9 @@ class Http1(asyncio.Protocol):
     def sweep(self, now_s: float) -> None:
         """Ends what has been in one state for too long. Times are as fine as the sweeps are frequent."""
         limits = self._limits
-        if self._transport.is_closing() or not self._writable:
-            state, timeout_s = ("writing", self._transport.get_write_buffer_size()), limits.write_timeout_s
+        if self._transport.is_closing() or not self.is_writable:
+            unread_bytes = self._transport.get_write_buffer_size() - self._streamed_bytes
+            state, timeout_s = ("writing", unread_bytes), limits.write_timeout_s
         elif self._exchanges or self._backlog:
             self._state = ("answering", self._requests)
             return
@@ -521,7 +660,9 @@ class Http1(asyncio.Protocol):
             self._transport.abort()
 
     def drain(self) -> None:
-        """Closes if idle; otherwise `shared.draining` closes it after the last answer."""
+        """Closes if idle; otherwise `shared.draining` closes it after the last answer. A stream ends here."""
+        if self._exchanges and (stream := self._exchanges[0].stream) is not None:
+            stream.drain()
         self._settle()
 
     def abort(self) -> None:

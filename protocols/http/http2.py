@@ -5,18 +5,21 @@ memory; and it serves `asgi_app` of the same handler, with our limits and our Da
 
 What is ugly about it: we take Hypercorn's `TCPServer` from under its `serve`, which wants to own the sockets. Left
 alone it keeps a connection that has gone until its idle time is over, and its tasks cannot be cancelled; so each
-connection has a `WorkerContext` to itself, which is told to end, and `close` aborts the transport.
+connection has a `WorkerContext` to itself, which is told to end, and `close` aborts the transport. For streaming
+answers we go behind its back to the objects that its `send` is a method of: its buffers take any amount while a
+client's window is shut, at a drain it closes before the end of a stream is sent, and it cannot break a stream off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from protocols.http.asgi import asgi_app
+from protocols.http.asgi import BrokenOff, Stream, asgi_app
 from protocols.http.http1 import Limits, http_date
 from protocols.http.message import Handler
 
@@ -30,7 +33,14 @@ class Http2:
     """The HTTP/2 connections of one listener."""
 
     def __init__(self, handler: Handler, limits: Limits, now_ms: Callable[[], int]) -> None:
-        self._app: Any = asgi_app(handler, max_body_bytes=limits.max_body_bytes, body_timeout_s=limits.body_timeout_s)
+        self._streams: set[Stream] = set()
+        self._app = asgi_app(
+            handler,
+            max_body_bytes=limits.max_body_bytes,
+            body_timeout_s=limits.body_timeout_s,
+            write_timeout_s=limits.write_timeout_s,
+            streams=self._streams,
+        )
         self._limits = limits
         self._now_ms = now_ms
         self._config: Config | None = None
@@ -50,6 +60,8 @@ class Http2:
     async def drain(self) -> None:
         """Returns when the requests in flight are answered and the connections closed."""
         self._draining = True
+        for stream in tuple(self._streams):
+            stream.drain()
         for connection in self._connections.values():
             connection.ending.set()
         if self._connections:
@@ -73,7 +85,7 @@ class Http2:
         loop = asyncio.get_running_loop()
         context = WorkerContext(None)
         server = TCPServer(
-            ASGIWrapper(self._app), loop, self._config, context, {}, connection.reader, connection.writer
+            ASGIWrapper(self._run_app), loop, self._config, context, {}, connection.reader, connection.writer
         )
         serving = loop.create_task(server.run())
         await connection.ending.wait()
@@ -84,6 +96,37 @@ class Http2:
             pass  # the client has gone
         except* Exception:
             _log.exception("An HTTP/2 connection failed.")
+
+    async def _run_app(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_and_wait(message: Any) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            stream = send.__self__
+            buffer = stream.send.__self__.stream_buffers.get(stream.stream_id)
+            if message.get("more_body"):
+                await send(message)
+                if buffer is not None:
+                    await buffer.drain()
+            else:
+                if buffer is not None:
+                    await buffer._is_empty.clear()  # or it would not wait until the end has gone out
+                await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_wait)
+        except BrokenOff:
+            await _reset(send.__self__)
+
+
+async def _reset(stream: Any) -> None:
+    from h2.errors import ErrorCodes
+    from h2.exceptions import ProtocolError
+
+    protocol = stream.send.__self__
+    with contextlib.suppress(ProtocolError):  # it has ended already
+        protocol.connection.reset_stream(stream.stream_id, ErrorCodes.INTERNAL_ERROR)
+        await protocol._flush()
 
 
 class _Connection(asyncio.StreamReaderProtocol):

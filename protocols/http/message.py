@@ -1,13 +1,14 @@
-"""The two values at the seam between listeners and everything behind them.
+"""The values at the seam between listeners and everything behind them.
 
-A listener makes a `Request`, calls a `Handler`, and writes the one `Response` that comes back. The answer may come
-before the handler returns (most do) or later (a commit to wait for, a long poll); either way there is no task per
-request.
+A listener makes a `Request`, calls a `Handler`, and writes the one answer that comes back: a `Response`, or a
+`StreamingResponse` whose body comes piece by piece. The answer may come before the handler returns (most do) or later
+(a commit to wait for, a long poll); either way there is no task per request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, final, final
 
 
 class Request:
@@ -58,11 +59,51 @@ class Response:
         self.body = body
 
 
-Reply = Callable[[Response], None]
+class Sink(Protocol):
+    """Takes the body of a `StreamingResponse`, in the event loop's thread. After `end`, `abort`, or the client's
+    leaving, every call does nothing."""
+
+    def write(self, data: bytes) -> bool:
+        """Takes all of `data`. False: the client is slow, or gone; pause until `on_ready` is called."""
+        ...
+
+    def on_ready(self, ready: Callable[[], None]) -> None:
+        """Has `ready` called whenever the client has caught up after a False."""
+        ...
+
+    def end(self) -> None:
+        """The body is complete."""
+        ...
+
+    def abort(self) -> None:
+        """The body breaks off, in a way that the client notices."""
+        ...
+
+
+@final
+@final
+class StreamingResponse:
+    """A response whose length nobody knows yet. The listener adds Date, Connection and the framing of the body.
+
+    `start` is called exactly once, when it is this answer's turn, and returns what to call if the client leaves, or
+    the server drains, before `end` or `abort`. Where nobody is there to read a body, that happens at once.
+    """
+
+    __slots__ = ("headers", "start", "status")
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], start: Callable[[Sink], Cancel]) -> None:
+        self.status = status
+        self.headers = headers
+        self.start = start
+
+
+Answer = Response | StreamingResponse
+
+Reply = Callable[[Answer], None]
 """Takes the answer. Called exactly once, unless the request was cancelled first; a later call does nothing."""
 
 Cancel = Callable[[], None]
-"""Called by the listener when the client has gone before its answer."""
+"""Called by the listener when the client has gone before its answer, or before the end of a stream."""
 
 Handler = Callable[[Request, Reply], Cancel | None]
 """Answers a request through `Reply`; returns what to call if the client leaves first, or None."""

@@ -176,15 +176,19 @@ def _all(tests: list[Check]) -> Check | None:
 def _check(shape: Shape) -> Check | None:
     """The test of a shape, None if there is nothing to test."""
     match shape:
+        case Scalar(kind="string" | "blob"):
+            tests = [] if shape.pattern is None else [_matcher(shape)]
+            tests += _length_check(shape)
+            if shape.enum:
+                tests.append(frozenset(shape.enum).__contains__)
+            return _all(tests)
         case Scalar():
             return _all([test for _, test in _sentences(shape)])
         case List():
-            return _all(
-                [test for _, test in _bounds(shape, "length", len)] + [_elements_check(_check(shape.member.shape))]
-            )
+            return _all([*_length_check(shape), _elements_check(_check(shape.member.shape))])
         case Map():
             key, value = _check(shape.key.shape), _check(shape.value.shape)
-            tests = [test for _, test in _bounds(shape, "length", len)]
+            tests = _length_check(shape)
             if key is not None:
                 tests.append(lambda v: all(map(key, v)))
             if value is not None:
@@ -192,6 +196,16 @@ def _check(shape: Shape) -> Check | None:
             return _all(tests)
         case Structure():
             return _structure_check(shape)
+
+
+def _length_check(shape: Scalar | List | Map) -> list[Check]:
+    """Both bounds in one test, and none that nothing can fail."""
+    least, most = shape.min or 0, shape.max
+    if most is None:
+        return [lambda value: len(value) >= least] if least else []
+    if least:
+        return [lambda value: least <= len(value) <= most]
+    return [lambda value: len(value) <= most]
 
 
 def _elements_check(element: Check | None) -> Check:

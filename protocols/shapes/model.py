@@ -95,7 +95,7 @@ class Error(NamedTuple):
 class Operation:
     """One operation. The slots at the end belong to the codecs: what each compiled, None until its first use."""
 
-    __slots__ = ("errors", "input", "name", "output", "read_json", "read_query", "service", "write_xml")
+    __slots__ = ("errors", "input", "name", "output", "read_cbor", "read_json", "read_query", "service", "write_xml")
 
     def __init__(
         self,
@@ -110,6 +110,7 @@ class Operation:
         self.input = input_shape
         self.output = output_shape
         self.errors = errors
+        self.read_cbor: Callable[[bytes], Any] | None = None
         self.read_json: Callable[[Any], Any] | None = None
         self.read_query: Callable[[Any], Any] | None = None
         self.write_xml: Callable[[Any, list[str]], None] | None = None

@@ -43,7 +43,12 @@ def encode(operation: Operation, result: dict[str, Any]) -> bytes:
     timestamps seconds. An operation without an output has an empty body, as at AWS."""
     if operation.output is None:
         return b""
-    return orjson.dumps(result, default=encode_blob)
+    return encode_document(result)
+
+
+def encode_document(document: dict[str, Any]) -> bytes:
+    """A document that no operation's output is: an event, an error."""
+    return orjson.dumps(document, default=encode_blob)
 
 
 @cache
@@ -62,6 +67,23 @@ def encode_error(
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Headers and body of an error. `code` is an error of the service's model or a common one (`COMMON_ERRORS`);
     the rest follows from it unless given. An empty message is left out. Its status is `find_error(...).status`.
+    """
+    headers, document = error_document(
+        service, code, message, namespace=namespace, query_code=query_code, sender_fault=sender_fault
+    )
+    return [(b"content-type", content_type(service)), *headers], encode_document(document)
+
+
+def error_document(
+    service: Service,
+    code: str,
+    message: str,
+    *,
+    namespace: str | None = None,
+    query_code: str | None = None,
+    sender_fault: bool | None = None,
+) -> tuple[list[tuple[bytes, bytes]], dict[str, str]]:
+    """What `encode_error` says, before it is written down; the headers without the type of the content.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-json-api-responses.html
     """
@@ -72,12 +94,12 @@ def encode_error(
     if message:
         # The front end's own errors have a capital (seen at SQS, Kinesis and DynamoDB), the services' have none.
         document["Message" if error.name in _CAPITAL_MESSAGE else "message"] = message
-    headers = [(b"content-type", content_type(service))]
+    headers = []
     if service.query_compatible:
         fault = error.sender_fault if sender_fault is None else sender_fault
         value = f"{query_code or error.query_code};{'Sender' if fault else 'Receiver'}"
         headers.append((b"x-amzn-query-error", value.encode()))
-    return headers, orjson.dumps(document)
+    return headers, document
 
 
 _CAPITAL_MESSAGE = frozenset({"SerializationException", COMMON_ERRORS["AccessDenied"][0]})
@@ -119,7 +141,7 @@ def _reader(shape: Shape) -> Read:
         case Map():
             return _map(shape)
         case Scalar():
-            return _SCALARS[shape.kind]
+            return SCALARS[shape.kind]
 
 
 _UNCHANGED: dict[str, type] = {"string": str, "boolean": bool}
@@ -136,7 +158,7 @@ def _structure(shape: Structure) -> Read:
 
     def read(value: Any) -> Any:
         if type(value) is not dict:
-            raise _unexpected(value, "Expected null")
+            raise unexpected(value, "Expected null")
         ignored = []
         for name, item in value.items():
             if type(item) is right(name):
@@ -159,7 +181,7 @@ def _list(shape: List) -> Read:
 
     def read(value: Any) -> Any:
         if type(value) is not list:
-            raise _unexpected(value, "Expected list or null")
+            raise unexpected(value, "Expected list or null")
         for i, item in enumerate(value):
             if type(item) is not right and item is not None:
                 value[i] = reader(item)
@@ -174,7 +196,7 @@ def _map(shape: Map) -> Read:
 
     def read(value: Any) -> Any:
         if type(value) is not dict:
-            raise _unexpected(value, "Unexpected field type")
+            raise unexpected(value, "Unexpected field type")
         ignored = []
         for name, item in value.items():
             if item is None:
@@ -188,7 +210,7 @@ def _map(shape: Map) -> Read:
     return read
 
 
-def _unexpected(value: Any, otherwise: str) -> WireError:
+def unexpected(value: Any, otherwise: str) -> WireError:
     """AWS's sentence for a value that stands where it may not; `otherwise` is the one for scalars."""
     if type(value) is list:
         otherwise = "Start of list found where not expected"
@@ -197,12 +219,15 @@ def _unexpected(value: Any, otherwise: str) -> WireError:
     return WireError("SerializationException", otherwise)
 
 
+_TOKENS: dict[type, str] = {str: "STRING_VALUE", bytes: "EMBEDDED_OBJECT_VALUE"}  # the latter in CBOR alone
+
+
 def _not_convertible(value: Any, to: str) -> WireError:
     if type(value) is bool:
         token = "TRUE_VALUE" if value else "FALSE_VALUE"
     else:
-        token = "STRING_VALUE" if type(value) is str else "NUMBER_VALUE"
-    return _unexpected(value, f"{token} can not be converted to {to}")
+        token = _TOKENS.get(type(value), "NUMBER_VALUE")
+    return unexpected(value, f"{token} can not be converted to {to}")
 
 
 def _string(value: Any) -> Any:
@@ -260,7 +285,7 @@ def decode_blob(text: str, code: str) -> bytes:
         raise WireError(code, f"'{text}' can not be converted to a Blob: {reason}") from None
 
 
-_SCALARS: dict[str, Read] = {
+SCALARS: dict[str, Read] = {
     "string": _string,
     "boolean": _boolean,
     "integer": _integer(32, "Integer", "an"),

@@ -1,0 +1,1 @@
+"""Amazon EventBridge's semantics: buses, rules, targets, archives and replays, connections, schedules."""

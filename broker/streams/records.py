@@ -1,0 +1,359 @@
+"""Records in and out: PutRecord, PutRecords, GetShardIterator, GetRecords.
+
+A record's sequence number is given when it is put, inside the group commit: numbers of a shard grow in the order of
+commits, and nobody is told of one before it is safe. A place in a shard is a count of records, so a read is one range
+of rows. The loop of `put_records` is the hot path: it gathers, the registry writes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from calendar import weekday
+from collections.abc import Sequence
+from hashlib import md5
+from typing import NamedTuple
+
+from broker.clock import iso_8601_ms
+from broker.errors import (
+    DryRunOperationException,
+    ExpiredIteratorException,
+    InvalidArgumentException,
+    ProvisionedThroughputExceededException,
+    ResourceNotFoundException,
+)
+from broker.limits import MAX_GET_BYTES, MAX_GET_RECORDS, MAX_PUT_BYTES, MAX_PUT_RECORDS, MIB, SHARD_ITERATOR_MS
+from broker.streams import segments, sequence, tokens
+from broker.streams.registry import Registry, check_there, shard_missing
+from broker.streams.scaling import Scaling
+from broker.streams.segments import SEGMENT_BYTES, Record
+from broker.streams.stream import AUTO, MAX_HASH_KEY, Shard, Stream
+
+THROTTLED = "ProvisionedThroughputExceededException"
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class Putting(NamedTuple):
+    """A record on its way in."""
+
+    data: bytes
+    partition_key: str | None
+    explicit_hash_key: str | None = None
+
+
+class Put(NamedTuple):
+    shard_id: str
+    sequence_number: str
+
+
+class Refused(NamedTuple):
+    """An entry of PutRecords that was not taken."""
+
+    error_code: str
+    error_message: str
+
+
+class Page(NamedTuple):
+    """What GetRecords gives. `next_iterator` is None at the end of a closed shard, and only then are there children."""
+
+    records: list[Record]
+    next_iterator: str | None
+    behind_ms: int
+    child_shards: list[Shard]
+
+
+class Records:
+    """The records of all streams."""
+
+    def __init__(self, registry: Registry, scaling: Scaling) -> None:
+        self._registry = registry
+        self._scaling = scaling
+        self._store = registry.store
+        self._clock = registry.clock
+        self._limits = registry.limits
+
+    # in
+
+    def put_record(
+        self, stream: Stream, entry: Putting, sequence_number_for_ordering: str | None = None, *, dry_run: bool = False
+    ) -> Put:
+        """Raises ResourceNotFound…, InvalidArgument…, ProvisionedThroughputExceeded…, DryRunOperationException."""
+        if sequence_number_for_ordering is not None:
+            self._check_ordering(stream, sequence_number_for_ordering)
+        outcome = self._put(stream, (entry,), dry_run)[0]
+        if type(outcome) is Refused:
+            raise ProvisionedThroughputExceededException(outcome.error_message)
+        assert type(outcome) is Put
+        return outcome
+
+    def put_records(self, stream: Stream, entries: Sequence[Putting], *, dry_run: bool = False) -> list[Put | Refused]:
+        """Each one's own outcome. Raises ResourceNotFound…, InvalidArgument…, DryRunOperationException."""
+        if not 1 <= len(entries) <= MAX_PUT_RECORDS:
+            raise InvalidArgumentException(f"Records must have between 1 and {MAX_PUT_RECORDS} entries.")
+        return self._put(stream, entries, dry_run)
+
+    def _put(self, stream: Stream, entries: Sequence[Putting], dry_run: bool) -> list[Put | Refused]:
+        check_there(stream)
+        self._registry.commit.enter()
+        shards = self._placed(stream, entries)
+        if dry_run:
+            raise DryRunOperationException("The request would have succeeded, but the DryRun parameter was set.")
+        now_ms = self._clock.now_ms()
+        limited = self._limits.shard_write_bytes_per_s is not None
+        outcomes: list[Put | Refused] = []
+        done = outcomes.append
+        for (data, key, _), shard in zip(entries, shards, strict=True):
+            if limited and not self._takes(shard, len(data) + (len(key.encode()) if key else 0), now_ms):
+                done(Refused(THROTTLED, _exceeded(shard)))
+                continue
+            if shard.segment_ms != now_ms:
+                self._registry.begin_segment(shard, now_ms)
+            shard.segment_keys.append(key)
+            shard.segment_data.append(data)
+            shard.segment_bytes += len(data)
+            shard.last_sequence = count = shard.last_sequence + 1
+            done(Put(shard.shard_id, str(shard.number_base + (count << 80))))
+            if shard.segment_bytes >= SEGMENT_BYTES:
+                self._registry.end_segment(shard)
+        if limited:
+            self._scaling.watch(stream, entries, now_ms)
+        return outcomes
+
+    def _placed(self, stream: Stream, entries: Sequence[Putting]) -> list[Shard]:
+        """Each record's shard. Raises InvalidArgumentException."""
+        auto = stream.distribution == AUTO
+        starts, opened = stream.starts, stream.open_shards
+        limit, total = stream.max_record_bytes, 0
+        shards = []
+        for data, key, explicit in entries:
+            size = len(data)
+            encoded = b""
+            if key is not None:
+                encoded = key.encode()
+                size += len(encoded)
+            elif not auto:
+                raise InvalidArgumentException(
+                    f"PartitionKey is required: stream {stream.name} under account {stream.world.account} uses the "
+                    "USER_PARTITION_KEY record distribution strategy."
+                )
+            total += size
+            if size > limit:
+                raise InvalidArgumentException(
+                    f"A record of {size} bytes, with its partition key, is larger than the maximum record size of "
+                    f"{limit} bytes of stream {stream.name} under account {stream.world.account}."
+                )
+            if auto:
+                stream.turn += 1
+                shards.append(opened[stream.turn % len(opened)])
+            elif explicit is not None:
+                hash_key = int(explicit) if explicit.isdecimal() else -1
+                if not 0 <= hash_key <= MAX_HASH_KEY:
+                    raise InvalidArgumentException(
+                        "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. "
+                        f"Specified value was {explicit}"
+                    )
+                shards.append(opened[bisect_right(starts, hash_key) - 1])
+            else:
+                digest = md5(encoded, usedforsecurity=False).digest()
+                shards.append(opened[bisect_right(starts, int.from_bytes(digest, "big")) - 1])
+        if total > MAX_PUT_BYTES:
+            raise InvalidArgumentException(f"Records size exceeds {MAX_PUT_BYTES // MIB} MB limit")
+        return shards
+
+    def _takes(self, shard: Shard, size: int, now_ms: int) -> bool:
+        bytes_per_s, records_per_s = self._limits.shard_write_bytes_per_s, self._limits.shard_write_records_per_s
+        assert bytes_per_s is not None
+        assert records_per_s is not None
+        return shard.writes.takes(now_ms // 1000, size, bytes_per_s, records_per_s)
+
+    def _check_ordering(self, stream: Stream, number: str) -> None:
+        """A later record's number is always above an earlier one's: only what was never given is refused."""
+        place = sequence.read(number)
+        if number != "0" and (place is None or place.shard_index >= stream.next_index):
+            raise InvalidArgumentException(
+                f"ExclusiveMinimumSequenceNumber {number} used in PutRecord on stream {stream.name} under account "
+                f"{stream.world.account} is invalid."
+            )
+
+    # iterators
+
+    def get_shard_iterator(
+        self,
+        stream: Stream,
+        shard_id: str,
+        iterator_type: str,
+        starting_sequence_number: str | None = None,
+        timestamp_ms: int | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> str:
+        """Raises ResourceNotFound…, InvalidArgument…, ProvisionedThroughputExceeded…, DryRunOperationException."""
+        check_there(stream)
+        shard = stream.shard(shard_id)
+        if shard is None:
+            raise shard_missing(stream, shard_id)
+        now_ms = self._clock.now_ms()
+        if self._limits.stream_api_rates and shard.is_open and not shard.reads.lets_iterator(now_ms):
+            raise ProvisionedThroughputExceededException(_exceeded(shard))
+        self._registry.commit.enter()
+        position = self.position(shard, iterator_type, starting_sequence_number, timestamp_ms, "GetShardIterator")
+        if dry_run:
+            raise DryRunOperationException("The request would have succeeded, but the DryRun parameter was set.")
+        return tokens.make_iterator(stream.secret, shard.index, position, now_ms)
+
+    def position(
+        self, shard: Shard, iterator_type: str, number: str | None, timestamp_ms: int | None, operation: str
+    ) -> int:
+        """The count of the first record that is wanted. Raises InvalidArgumentException."""
+        if iterator_type == "LATEST":
+            return shard.last_sequence + 1
+        if iterator_type == "TRIM_HORIZON":
+            return 0
+        if iterator_type == "AT_TIMESTAMP":
+            if timestamp_ms is None:
+                raise InvalidArgumentException(
+                    "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP."
+                )
+            now_ms = self._clock.now_ms()
+            if timestamp_ms > now_ms:
+                raise InvalidArgumentException(
+                    "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. "
+                    f"timestampInMillis: {timestamp_ms}, currentTimestampInMillis: {now_ms}"
+                )
+            self._registry.end_segment(shard)
+            first = self._store.first_sequence_since(shard.shard_no, timestamp_ms)
+            return shard.last_sequence + 1 if first is None else first
+        if iterator_type not in ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"):
+            raise InvalidArgumentException(f"ShardIteratorType {iterator_type} is not supported.")
+        if number is None:
+            raise InvalidArgumentException(
+                f"Must specify startingSequenceNumber parameter for iterator of type {iterator_type}."
+            )
+        if number == "0":
+            return 0
+        place = sequence.read(number)
+        if (
+            place is None
+            or (place.born_s, place.shard_index) != (shard.born_s, shard.index)
+            or shard.last_sequence < place.position != sequence.LAST
+        ):
+            raise InvalidArgumentException(
+                f"StartingSequenceNumber {number} used in {operation} on shard {shard.shard_id} in stream "
+                f"{shard.stream.name} under account {shard.stream.world.account} is invalid because it did not come "
+                "from this stream."
+            )
+        following = place.position + (place.is_after or iterator_type == "AFTER_SEQUENCE_NUMBER")
+        return min(following, shard.last_sequence + 1)
+
+    # out
+
+    def stream_of(self, iterator: str) -> Stream:
+        """Whose iterator it is. Raises InvalidArgumentException, ResourceNotFoundException."""
+        return self._read_iterator(iterator)[0]
+
+    def get_records(
+        self, iterator: str, limit: int | None = None, stream: Stream | None = None, *, dry_run: bool = False
+    ) -> Page:
+        """Raises ResourceNotFound…, InvalidArgument…, ProvisionedThroughputExceeded…, ExpiredIterator…, DryRun…."""
+        owner, place = self._read_iterator(iterator)
+        if stream not in (None, owner):
+            raise InvalidArgumentException("ShardIterator does not belong to the stream.")
+        if limit is not None and not 1 <= limit <= MAX_GET_RECORDS:
+            raise InvalidArgumentException(f"Limit must be between 1 and {MAX_GET_RECORDS}.")
+        check_there(owner)
+        now_ms = self._clock.now_ms()
+        if now_ms > place.given_ms + SHARD_ITERATOR_MS:
+            raise ExpiredIteratorException(
+                f"Iterator expired. The iterator was created at time {_java_date(place.given_ms)} while right now it "
+                f"is {_java_date(now_ms)} which is further in the future than the tolerated delay of "
+                f"{SHARD_ITERATOR_MS} milliseconds."
+            )
+        shard = owner.shards.get(place.shard_index)
+        if shard is None:
+            raise ResourceNotFoundException(
+                f"Shard in stream {owner.name} under account {owner.world.account} does not exist"
+            )
+        bytes_per_s, reads_per_s = self._limits.shard_read_bytes_per_s, self._limits.shard_reads_per_s
+        if (
+            bytes_per_s is not None
+            and reads_per_s is not None
+            and not shard.reads.lets(now_ms, bytes_per_s, reads_per_s)
+        ):
+            raise ProvisionedThroughputExceededException(_exceeded(shard))
+        if dry_run:
+            raise DryRunOperationException("The request would have succeeded, but the DryRun parameter was set.")
+        self._registry.commit.enter()
+        records, position = self.read(shard, place.position, limit or MAX_GET_RECORDS, MAX_GET_BYTES)
+        if bytes_per_s is not None:
+            shard.reads.took(sum(len(record.data) for record in records), bytes_per_s)
+        behind_ms = self.behind_ms(shard, records, position)
+        if position > shard.last_sequence and not shard.is_open:
+            return Page(records, None, behind_ms, shard.children)
+        return Page(records, tokens.make_iterator(owner.secret, shard.index, position, now_ms), behind_ms, [])
+
+    def read(self, shard: Shard, position: int, limit: int, limit_bytes: int) -> tuple[list[Record], int]:
+        """Records from a place on, and the place after them. The group is open."""
+        if position > shard.last_sequence:
+            return [], position
+        if shard.segment_data:
+            self._registry.end_segment(shard)
+        horizon_ms = shard.stream.horizon_ms(self._clock.now_ms())
+        found = self._store.segments(shard.shard_no, position, horizon_ms, limit, limit_bytes)
+        if not found:  # all that was there is expired
+            return [], shard.last_sequence + 1
+        records: list[Record] = []
+        for segment in found:
+            unpacked, start = segments.unpacked(shard, segment, position)
+            if not records:
+                position = start
+            records += unpacked
+        if len(records) > limit:
+            del records[limit:]
+        size = 0
+        for number, record in enumerate(records):
+            size += len(record.data) + len(record.partition_key or "")
+            if size > limit_bytes and number:
+                del records[number:]
+                break
+        return records, position + len(records)
+
+    def behind_ms(self, shard: Shard, records: Sequence[Record], position: int) -> int:
+        """How old what was read is, where more has come since."""
+        if position > shard.last_sequence or not records:
+            return 0
+        return max(0, self._clock.now_ms() - records[-1].arrival_ms)
+
+    def _read_iterator(self, iterator: str) -> tuple[Stream, tokens.Iterator]:
+        read = tokens.read_iterator(iterator)
+        if read is None:
+            raise InvalidArgumentException("Invalid ShardIterator.")
+        place, raw = read
+        stream = self._registry.by_mark.get(place.mark)
+        if stream is None:
+            raise ResourceNotFoundException("The stream of this ShardIterator does not exist.")
+        if not tokens.is_signed(raw, stream.secret):
+            raise InvalidArgumentException("Invalid ShardIterator.")
+        return stream, place
+
+    def put_event(self, arn: str, partition_key: str, data: bytes) -> str | None:
+        """For targets inside the broker: an error's code where it cannot be put."""
+        stream = self._registry.by_arn.get(arn)
+        if stream is None:
+            return "ResourceNotFoundException"
+        try:
+            self.put_record(stream, Putting(data, partition_key))
+        except (ResourceNotFoundException, InvalidArgumentException, ProvisionedThroughputExceededException) as error:
+            return type(error).__name__
+        return None
+
+
+def _exceeded(shard: Shard) -> str:
+    stream = shard.stream
+    return f"Rate exceeded for shard {shard.shard_id} in stream {stream.name} under account {stream.world.account}."
+
+
+def _java_date(moment_ms: int) -> str:
+    """As AWS writes it in a text: Mon Apr 04 19:58:46 UTC 2016."""
+    day, time = iso_8601_ms(moment_ms).split("T")
+    year, month, date = map(int, day.split("-"))
+    return f"{_DAYS[weekday(year, month, date)]} {_MONTHS[month - 1]} {date:02d} {time[:8]} UTC {year}"

@@ -1,0 +1,56 @@
+"""All of Kinesis Data Streams, put together."""
+
+from __future__ import annotations
+
+from broker.clock import Clock
+from broker.commit import GroupCommit
+from broker.entropy import Entropy
+from broker.limits import Limits
+from broker.names import World
+from broker.store.port import Store
+from broker.streams.account import Accounts
+from broker.streams.consumers import Consumers
+from broker.streams.definitions import Definitions
+from broker.streams.lifecycle import Lifecycle
+from broker.streams.records import Records
+from broker.streams.registry import Registry
+from broker.streams.scaling import Scaling
+from broker.streams.shards import Shards
+from broker.streams.stream import Stream
+from broker.streams.subscriptions import Subscriptions
+
+
+class Streams:
+    """The streams of a broker, and what is done with them."""
+
+    def __init__(self, store: Store, clock: Clock, commit: GroupCommit, entropy: Entropy, limits: Limits) -> None:
+        self.registry = registry = Registry(store.streams, store.queues, clock, commit, entropy, limits)
+        lifecycle = Lifecycle(registry)
+        self.accounts = Accounts(registry)
+        self.shards = Shards(registry, lifecycle)
+        scaling = Scaling(registry, lifecycle, self.shards)
+        self.definitions = Definitions(registry, lifecycle, self.shards, scaling, self.accounts)
+        self.records = Records(registry, scaling)
+        self.consumers = Consumers(registry, lifecycle, self.shards, self.accounts)
+        self.subscriptions = Subscriptions(registry, self.records)
+
+    def load(self) -> None:
+        """Takes over what the store knows."""
+        self.registry.load()
+
+    def reset(self, account: str | None = None) -> None:
+        """Forgets everything, or everything of one account: for tests."""
+        self.registry.reset(account)
+        self.accounts.reset(account)
+
+    def close(self) -> None:
+        """Ends the subscriptions."""
+        self.subscriptions.close()
+
+    def find(self, world: World, name: str | None = None, arn: str | None = None, id: str | None = None) -> Stream:
+        """A stream by what was given of the three. Raises InvalidArgumentException, ResourceNotFoundException."""
+        return self.registry.find(world, name, arn, id)
+
+    def put_event(self, arn: str, partition_key: str, data: bytes) -> str | None:
+        """For targets inside the broker: None, or the error's code where it cannot be put."""
+        return self.records.put_event(arn, partition_key, data)
