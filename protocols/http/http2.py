@@ -8,6 +8,7 @@ alone it keeps a connection that has gone until its idle time is over, and its t
 connection has a `WorkerContext` to itself, which is told to end, and `close` aborts the transport. For streaming
 answers we go behind its back to the objects that its `send` is a method of: its buffers take any amount while a
 client's window is shut, at a drain it closes before the end of a stream is sent, and it cannot break a stream off.
+And a client that says it will ask no more (GOAWAY) is hung up on, though it waits for its answers: we do not tell.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from protocols.http.asgi import BrokenOff, Stream, asgi_app
-from protocols.http.http1 import Limits, http_date
+from protocols.http.http1 import HTTP2_PREFACE, Limits, http_date
 from protocols.http.message import Handler
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
+
+_GOAWAY, _NO_ERROR = b"\x07", bytes(4)  # RFC 9113, 6.8
+_LONGEST_GOODBYE = 4096
 
 _log = logging.getLogger("sidebus.http")
 
@@ -138,11 +142,15 @@ class _Connection(asyncio.StreamReaderProtocol):
         super().__init__(self.reader, loop=loop)
         self.transport = transport
         self.ending = asyncio.Event()
+        self._frames = _Frames()
         transport.set_protocol(self)
         self.connection_made(transport)
         self.writer = asyncio.StreamWriter(transport, self, self.reader, loop)
         if received:
             self.data_received(received)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(self._frames.without_goodbyes(data))
 
     def eof_received(self) -> bool | None:
         self.ending.set()
@@ -151,6 +159,36 @@ class _Connection(asyncio.StreamReaderProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.ending.set()
         super().connection_lost(exc)
+
+
+class _Frames:
+    """What a client sends. A GOAWAY without an error is left out: it closes the connection itself when it is done."""
+
+    def __init__(self) -> None:
+        self._passing_bytes = len(HTTP2_PREFACE)  # of what is known to stay
+        self._kept = b""  # the beginning of a frame
+
+    def without_goodbyes(self, data: bytes) -> bytes:
+        if len(data) <= self._passing_bytes:
+            self._passing_bytes -= len(data)
+            return data
+        data = self._kept + data
+        passed, at = [], 0
+        while True:
+            end = at + self._passing_bytes
+            passed.append(data[at:end])
+            at = min(end, len(data))
+            self._passing_bytes = end - at
+            frame_bytes = 9 + int.from_bytes(data[at : at + 3], "big")
+            is_goodbye = data[at + 3 : at + 4] == _GOAWAY and 17 <= frame_bytes <= _LONGEST_GOODBYE
+            if self._passing_bytes or len(data) - at < (frame_bytes if is_goodbye else 9):
+                break
+            if is_goodbye and data[at + 13 : at + 17] == _NO_ERROR:
+                at += frame_bytes
+            else:
+                self._passing_bytes = frame_bytes
+        self._kept = data[at:]
+        return b"".join(passed)
 
 
 def _config(limits: Limits, now_ms: Callable[[], int]) -> Config:

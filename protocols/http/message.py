@@ -8,7 +8,7 @@ A listener makes a `Request`, calls a `Handler`, and writes the one answer that 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, final, final
+from typing import Protocol, final
 
 
 class Request:
@@ -80,7 +80,6 @@ class Sink(Protocol):
         ...
 
 
-@final
 @final
 class StreamingResponse:
     """A response whose length nobody knows yet. The listener adds Date, Connection and the framing of the body.

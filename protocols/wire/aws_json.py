@@ -10,13 +10,12 @@ as they are: it calls back for blobs alone.
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import orjson
+from pybase64 import b64decode, b64encode_as_string
 
 from protocols.shapes.constraints import compile_check
 from protocols.shapes.model import List, Map, Operation, Scalar, Service, Shape, Structure
@@ -108,7 +107,7 @@ _CAPITAL_MESSAGE = frozenset({"SerializationException", COMMON_ERRORS["AccessDen
 def encode_blob(value: Any) -> str:
     """Base64 of a blob; what orjson calls for a value it does not know."""
     if isinstance(value, bytes | bytearray | memoryview):
-        return b2a_base64(value, newline=False).decode("ascii")
+        return b64encode_as_string(value)
     raise TypeError(f"not a value of an output: {type(value).__name__}")
 
 
@@ -277,8 +276,8 @@ def _blob(value: Any) -> Any:
 def decode_blob(text: str, code: str) -> bytes:
     """Base64 of either protocol. Raises WireError with this code."""
     try:
-        return a2b_base64(text, strict_mode=True)
-    except (Base64Error, ValueError):
+        return b64decode(text, validate=True)
+    except ValueError:
         reason = "Invalid Base64 content"
         if len(text) % 4:
             reason = f"Base64 encoded length is expected a multiple of 4 bytes but found: {len(text)}"

@@ -11,11 +11,14 @@ import anyio
 import h2.events
 import pytest
 import test_http2
+from hypothesis import given
+from hypothesis import strategies as st
 from test_http_asgi import Server, http
 
 from protocols.http.asgi import BrokenOff, asgi_app
 from protocols.http.cors import with_cors
 from protocols.http.http1 import Limits
+from protocols.http.http2 import _Frames
 from protocols.http.listener import Listener
 from protocols.http.message import Cancel, Handler, Reply, Request, Response, Sink, StreamingResponse
 
@@ -550,6 +553,55 @@ async def test_http2_draining_ends_streams_in_good_order() -> None:
         await client.pump_to_the_end()
         await draining
         assert [source.cancelled for source in sources] == [1, 1, 1]
+
+
+@on_both_loops
+async def test_http2_a_client_that_will_ask_no_more_gets_what_it_asked_for() -> None:
+    """The SDK for JavaScript says so as soon as it has the head of a stream."""
+    desk = Desk()
+    async with listening(desk) as listener, connect_by_2(listener) as client:
+        later, stream = await client.send(b"/later"), await client.send(b"/stream")
+        client.writer.write(b"\0\0\x08\x07\0\0\0\0\0" + bytes(8))
+        source, answer = await desk.sources.get(), await desk.later.get()
+        for n in range(20):
+            source.sink.write(b"piece")
+            await client.body(stream, 5 * (n + 1))
+        answer()
+        source.sink.end()
+        assert await client.answer(later) == (b"200", b"/later")
+        assert await client.answer(stream) == (b"200", b"piece" * 20)
+        assert (source.cancelled, desk.cancelled) == (0, 0)
+
+
+@on_both_loops
+async def test_http2_a_client_that_gives_up() -> None:
+    desk = Desk()
+    async with listening(desk) as listener, connect_by_2(listener) as client:
+        await client.send(b"/stream")
+        source = await desk.sources.get()
+        client.h2.close_connection(error_code=1)
+        await client.flush()
+        await source.gone.wait()
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+FRAMES = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 4, 7, 7]), st.sampled_from([b"", bytes(8), bytes(7) + b"\1", b"why"]) | st.binary()
+    )
+)
+
+
+@given(FRAMES, st.lists(st.integers(1, 30)))
+def test_only_a_goaway_without_an_error_is_left_out(frames: list[tuple[int, bytes]], cuts: list[int]) -> None:
+    written = [(kind, len(load).to_bytes(3, "big") + bytes([kind]) + bytes(5) + load) for kind, load in frames]
+    data = PREFACE + b"".join(frame for _, frame in written)
+    kept = [f for (kind, f) in written if not (kind == 7 and f[13:17] == bytes(4))]
+    passing, passed = _Frames(), b""
+    for cut in cuts:
+        passed += passing.without_goodbyes(data[:cut])
+        data = data[cut:]
+    assert passed + passing.without_goodbyes(data) == PREFACE + b"".join(kept)
 
 
 # -- ASGI, under asyncio and trio
