@@ -1,6 +1,6 @@
 """Fetches the servers that the benchmark compares with, each into its own folder under `.venvs/`.
 
-`python -m bench.install [NAME ...]` does it ahead of time; `python -m bench.sqs` does it on demand. Versions are
+`python -m bench.install [NAME ...]` does it ahead of time; the benchmarks do it on demand. Versions are
 pinned, so that two runs compare the same programs: raise them here. A missing toolchain or package costs one line.
 """
 
@@ -90,6 +90,8 @@ PEERS: dict[str, tuple[str, str, Callable[[Path, str, str], None]]] = {
     "ministack": ("ministack", "1.5.33", _pip),
     "fauxqs": ("fauxqs", "1.9.2", _npm),
     "elasticmq": ("elasticmq-server_2.13", "1.7.1", _maven),
+    "kinesis-local": ("kinesis-local", "0.6.2", _npm),
+    "kinesalite": ("kinesalite", "3.3.3", _npm),
 }
 
 

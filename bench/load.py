@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
-from bench.wire import KINDS, RECEIVE, SEND_BATCH, Step, Wire
+from bench.wire import GET_RECORDS, KINDS, PUT_RECORDS, Step, Wire
 
 Script = Generator[Step, list[bytes], None]
 
@@ -75,17 +75,19 @@ def drive(
     seconds: float,
     at_least: int = 0,
     progress: Callable[[Sample], None] | None = None,
+    count_late: bool = False,
 ) -> Sample:
     """Run each script on a connection of its own until it ends or the time is up; then wait for what is outstanding.
 
     A slow server gets up to three times the time to answer `at_least` requests, so that all kinds are in the sample.
+    With `count_late` the sample ends with the last outstanding answer: right where a request takes long.
     Never raises for what a server does: that is counted in `Sample.errors`.
     """
     sample = Sample()
     gc.collect()
     gc.disable()
     try:
-        _Drive(wire, sample, seconds, at_least, progress).run(scripts)
+        _Drive(wire, sample, seconds, at_least, progress, count_late).run(scripts)
     finally:
         gc.enable()
     return sample
@@ -99,12 +101,14 @@ class _Drive:
         seconds: float,
         at_least: int,
         progress: Callable[[Sample], None] | None,
+        count_late: bool,
     ) -> None:
         self.wire = wire
         self.sample = sample
         self.seconds = seconds
         self.at_least = at_least
         self.progress = progress
+        self.count_late = count_late
         self.poller = select.epoll()
         self.open: dict[int, _Connection] = {}
         self.length_label = b""  # "Content-Length: " as this server writes it
@@ -157,7 +161,7 @@ class _Drive:
 
     def _loop(self, started: float) -> float:
         """Answers until there is nothing outstanding; returns when the last counted one came."""
-        sample, latencies, checks = self.sample, self.sample.latencies, self.wire.checks
+        sample, latencies, checks, count_late = self.sample, self.sample.latencies, self.wire.checks, self.count_late
         deadline, limit = started + self.seconds, started + 3 * self.seconds
         open_, poll, clock = self.open, self.poller.poll, time.perf_counter
         shared = bytearray(BUFFER_BYTES)
@@ -213,13 +217,13 @@ class _Drive:
 
                 now = clock()
                 if handles is not None:
-                    if now <= deadline:
+                    if now <= deadline or count_late:
                         latencies[kind].append(now - connection.sent_at)
                     else:
                         sample.late += 1
-                    if kind <= SEND_BATCH:  # or a publish
+                    if kind <= PUT_RECORDS:  # the kinds that send come first, then those that receive
                         sample.sent += entries
-                    elif kind == RECEIVE:
+                    elif kind <= GET_RECORDS:
                         sample.received += len(handles)
                     else:
                         sample.deleted += entries
@@ -237,7 +241,7 @@ class _Drive:
                     continue
                 connection.sent_at = now
                 sock.sendall(step[1])
-        return min(now, deadline)
+        return now if count_late else min(now, deadline)
 
     def _end(self, data: bytearray, head: int) -> int:
         """Where the answer whose header ends at `head` ends."""

@@ -76,6 +76,10 @@ def key(of: Lot) -> str:
     return text
 
 
+def number(of: Lot) -> int:
+    return int(key(of)[:4]) * 40 + int(key(of)[4:])
+
+
 KINDS: dict[str, Callable[[Lot], dict[str, Any]]] = {
     "exact": lambda of: properties(MAPBLKLOT=[key(of)]),
     "exact, beside three shared": lambda of: {

@@ -19,6 +19,7 @@ from bench.wire import KINDS, RECEIVE
 
 MIB = 1 << 20
 CEILINGS = ("constant", "sockets")  # what answers without doing anything
+APART = ("backlog", "retained")  # each server against itself, in a table of its own
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,32 @@ class Cell:
     waiting: int = 0
     queues: int = 0  # subscribed to the topic
     deliveries: int = 0  # of each publish
+    rules: int = 0  # of the bus
+    entries: int = 0  # of each PutEvents
+    shards: int = 0  # of the stream
+    records: int = 0  # in the stream before the round
 
     def title(self, about: str) -> str:
-        waiting = f", {self.waiting:,} waiting" if self.waiting else ""
-        if self.queues:
-            about = f"{about} · {self.queues} queue{'' if self.queues == 1 else 's'}"
-        plural = "" if self.connections == 1 else "s"
-        return f"{self.workload}: {about} · {self.size:,} bytes · {self.connections} connection{plural}{waiting}"
+        parts = [f"{self.workload}: {about}"]
+        parts += [_many(n, noun) for n, noun in ((self.queues, "queue"), (self.rules, "rule")) if n]
+        parts += [f"{_many(self.entries, 'event')} a call"] if self.entries else []
+        parts += [_many(n, noun) for n, noun in ((self.records, "record"), (self.shards, "shard")) if n]
+        parts += [f"{self.size:,} bytes", _many(self.connections, "connection")]
+        return " · ".join(parts) + (f", {self.waiting:,} waiting" if self.waiting else "")
+
+    @property
+    def nouns(self) -> tuple[str, str, str] | None:
+        """What requests are called, and what each of them is several of; None where the request is what counts."""
+        if self.deliveries:
+            return "publishes", "deliveries", "delivery"
+        if self.rules:
+            return "calls", "events", "event"
+        return ("calls", "records", "record") if self.shards else None
+
+    @property
+    def rate(self) -> str:
+        """The figure of a round that compares servers."""
+        return "messages_per_s" if self.nouns else "requests_per_s"
 
 
 @dataclass
@@ -52,6 +72,7 @@ class Round:
     receive_p50_ms: float
     receive_p99_ms: float
     cpu_us: float  # of the server, for one request
+    message_cpu_us: float  # for one message, delivery, event, record
     server_busy: float
     load_busy: float
     by_kind: dict[str, dict[str, float]]
@@ -61,7 +82,8 @@ class Round:
     @staticmethod
     def of(sample: Sample, server_cpu_s: float, at_least: int, deliveries: int = 0) -> Round:
         seconds, answers = sample.seconds or math.nan, sample.requests + sample.late
-        messages = sample.requests * deliveries if deliveries else sample.deleted or sample.sent
+        messages = sample.requests * deliveries if deliveries else sample.deleted or sample.sent or sample.received
+        counted = answers * deliveries if deliveries else messages
         everything = sorted(value for kind in sample.latencies for value in kind)
         receives = sorted(sample.latencies[RECEIVE])
         return Round(
@@ -73,6 +95,7 @@ class Round:
             receive_p50_ms=percentile(receives, 0.50) * 1e3,
             receive_p99_ms=percentile(receives, 0.99) * 1e3,
             cpu_us=server_cpu_s / answers * 1e6 if answers else math.nan,
+            message_cpu_us=server_cpu_s / counted * 1e6 if counted else math.nan,
             server_busy=server_cpu_s / (sample.wall_s or math.nan),
             load_busy=sample.load_busy,
             by_kind={
@@ -101,12 +124,17 @@ class Results:
     idle: dict[str, dict[str, int]] = field(default_factory=dict)
     filled: dict[str, dict[int, dict[str, int]]] = field(default_factory=dict)  # waiting -> memory
     skipped: dict[str, str] = field(default_factory=dict)
+    tables: list[str] = field(default_factory=list)  # across cells, ready to print
     notes: list[str] = field(default_factory=list)
     verdicts: list[tuple[str, bool]] = field(default_factory=list)  # (a promise with the figure, kept)
 
     @property
     def reference(self) -> str:
         return next(iter(self.about))
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def percentile(ordered: list[float], share: float) -> float:
@@ -126,12 +154,13 @@ def ratio(these: list[Round], those: list[Round], figure: str = "requests_per_s"
 
 def text(results: Results) -> str:
     parts = [_machine(results)]
-    steady = {cell: found for cell, found in results.cells.items() if cell.workload != "backlog"}
-    parts += [_cell(results, cell, found) for cell, found in steady.items()]
+    steady = {cell: found for cell, found in results.cells.items() if cell.workload not in APART}
+    parts += [_cell(results, cell, found) for cell, found in steady.items() if any(found.values())]
     if len({cell.waiting for cell in results.cells if cell.workload == "backlog"}) > 1:
         parts.append(_backlog(results))
     if results.start_s or results.filled:
         parts.append(_footprint(results))
+    parts += results.tables
     if results.verdicts:
         lines = [f"  {'yes' if good else 'NO ':4}{sentence}" for sentence, good in results.verdicts]
         parts.append("\n".join(["What Sidebus promises of itself", *lines]))
@@ -146,7 +175,7 @@ def _machine(results: Results) -> str:
     return "\n".join(f"{key}: {value}" for key, value in results.machine.items())
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
 
     def line(row: list[str]) -> str:
@@ -156,13 +185,14 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join([line(head), "  ".join("-" * width for width in widths), *(line(row).rstrip() for row in rows)])
 
 
-def _number(value: float, digits: int = 0) -> str:
+def number(value: float, digits: int = 0) -> str:
     return "-" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def _cell(results: Results, cell: Cell, found: dict[str, list[Round]]) -> str:
     reference = found.get(results.reference, [])
-    requests, messages, costs = ("publishes", "deliveries", "delivery") if cell.deliveries else ("req", "msg", "req")
+    requests, messages, costs = cell.nouns or ("req", "msg", "req")
+    cpu = "message_cpu_us" if cell.nouns else "cpu_us"
     head = ["server", f"{requests}/s", "(min … max)", f"× {results.reference}", "by CPU", f"{messages}/s", "p50 ms"]
     head += ["p99 ms", f"CPU µs/{costs}", "server", "load", "errors"]
     rows = []
@@ -173,24 +203,24 @@ def _cell(results: Results, cell: Cell, found: dict[str, list[Round]]) -> str:
         rows.append(
             [
                 results.about[name],
-                _number(middle(rates)) + ("" if all(r.whole for r in rounds) else " ~"),
-                f"({_number(min(rates))} … {_number(max(rates))})",
-                _number(ratio(rounds, reference), 3),
-                _number(ratio(reference, rounds, "cpu_us"), 3),
-                _number(middle(r.messages_per_s for r in rounds)),
-                _number(middle(r.p50_ms for r in rounds), 2),
-                _number(middle(r.p99_ms for r in rounds), 2),
-                _number(middle(r.cpu_us for r in rounds) / (cell.deliveries or 1), 1),
+                number(middle(rates)) + ("" if all(r.whole for r in rounds) else " ~"),
+                f"({number(min(rates))} … {number(max(rates))})",
+                number(ratio(rounds, reference, cell.rate), 3),
+                number(ratio(reference, rounds, cpu), 3),
+                number(middle(r.messages_per_s for r in rounds)),
+                number(middle(r.p50_ms for r in rounds), 2),
+                number(middle(r.p99_ms for r in rounds), 2),
+                number(middle(getattr(r, cpu) for r in rounds), 1),
                 f"{middle(r.server_busy for r in rounds):.0%}",
                 f"{middle(r.load_busy for r in rounds):.0%}",
                 str(sum(sum(r.errors.values()) for r in rounds)),
             ]
         )
-    lines = [cell.title(results.workloads[cell.workload]), _table(head, rows), *_remarks(found)]
+    lines = [cell.title(results.workloads[cell.workload]), table(head, rows), *remarks(found)]
     return "\n".join(lines)
 
 
-def _remarks(found: dict[str, list[Round]]) -> list[str]:
+def remarks(found: dict[str, list[Round]]) -> list[str]:
     """Errors, and figures that are not what they seem."""
     lines = []
     if any(not r.whole for rounds in found.values() for r in rounds):
@@ -224,17 +254,17 @@ def _backlog(results: Results) -> str:
                     results.about[name],
                     f"{cell.waiting:,}",
                     str(cell.connections),
-                    _number(middle(r.requests_per_s for r in rounds)),
-                    _number(ratio(rounds, empty), 2),
-                    _number(middle(r.receive_p50_ms for r in rounds), 3),
-                    _number(ratio(rounds, empty, "receive_p50_ms"), 2),
-                    _number(middle(r.receive_p99_ms for r in rounds), 3),
+                    number(middle(r.requests_per_s for r in rounds)),
+                    number(ratio(rounds, empty), 2),
+                    number(middle(r.receive_p50_ms for r in rounds), 3),
+                    number(ratio(rounds, empty, "receive_p50_ms"), 2),
+                    number(middle(r.receive_p99_ms for r in rounds), 3),
                     str(sum(sum(r.errors.values()) for r in rounds)),
                 ]
             )
-    errors = [line for cell in cells for line in _remarks(results.cells[cell])]
+    errors = [line for cell in cells for line in remarks(results.cells[cell])]
     title = f"{results.workloads['backlog']} · {cells[0].size:,} bytes"
-    return "\n".join([title, _table(head, rows), *errors])
+    return "\n".join([title, table(head, rows), *errors])
 
 
 def _footprint(results: Results) -> str:
@@ -250,16 +280,16 @@ def _footprint(results: Results) -> str:
         rows.append(
             [
                 about,
-                _number(middle(starts)),
-                f"({_number(min(starts))} … {_number(max(starts))})" if starts else "",
-                _number(idle.get("rss", math.nan) / MIB, 1),
-                _number(idle.get("pss", math.nan) / MIB, 1),
-                *(_number(results.filled.get(name, {}).get(count, {}).get("rss", math.nan) / MIB) for count in waiting),
+                number(middle(starts)),
+                f"({number(min(starts))} … {number(max(starts))})" if starts else "",
+                number(idle.get("rss", math.nan) / MIB, 1),
+                number(idle.get("pss", math.nan) / MIB, 1),
+                *(number(results.filled.get(name, {}).get(count, {}).get("rss", math.nan) / MIB) for count in waiting),
             ]
         )
     if not results.start_s:  # only the backlog was measured
         head, *rows = [[row[0], *row[5:]] for row in (head, *rows)]
-    return "\n".join(["start and memory", _table(head, rows)])
+    return "\n".join(["start and memory", table(head, rows)])
 
 
 def verdicts(results: Results) -> list[tuple[str, bool]]:
@@ -313,7 +343,7 @@ def write_json(results: Results, path: Path) -> None:
             "servers": {
                 name: {
                     "median_requests_per_s": middle(r.requests_per_s for r in rounds),
-                    "ratio_to_reference": ratio(rounds, found.get(results.reference, [])),
+                    "ratio_to_reference": ratio(rounds, found.get(results.reference, []), cell.rate),
                     "rounds": [asdict(r) for r in rounds],
                 }
                 for name, rounds in found.items()
@@ -348,21 +378,27 @@ def _finite(value: object) -> object:
 
 
 def write_svg(results: Results, path: Path) -> None:
-    """Bars: requests a second in each cell, and the median time of a receive with messages waiting."""
+    """Bars: requests, events, records a second in each cell; the median time of a receive with messages waiting."""
     panels = []
     for cell, found in results.cells.items():
         title = cell.title(results.workloads[cell.workload])
         reference = found.get(results.reference, [])
-        if cell.workload != "backlog":
+        unit, rate = cell.nouns[1] if cell.nouns else "req", cell.rate
+        if cell.workload not in APART:
             bars = [
-                (name, results.about[name], value, f"{_number(value)} req/s   × {_number(ratio(rounds, reference), 3)}")
+                (
+                    name,
+                    results.about[name],
+                    value,
+                    f"{number(value)} {unit}/s   × {number(ratio(rounds, reference, rate), 3)}",
+                )
                 for name, rounds in found.items()
-                if not math.isnan(value := middle(r.requests_per_s for r in rounds))
+                if not math.isnan(value := middle(getattr(r, rate) for r in rounds))
             ]
             panels.append((title, bars))
     alone = [cell for cell in results.cells if cell.workload == "backlog" and cell.connections == 1]
     bars = [
-        (name, f"{about}, {cell.waiting:,}", value, f"{_number(value, 3)} ms")
+        (name, f"{about}, {cell.waiting:,}", value, f"{number(value, 3)} ms")
         for name, about in results.about.items()
         for cell in alone
         if not math.isnan(value := middle(r.receive_p50_ms for r in results.cells[cell].get(name, [])))

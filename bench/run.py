@@ -1,7 +1,7 @@
 """What comparisons have in common: servers fetched, started, warmed up and measured in turn; options; the way out.
 
-`bench.sqs` and `bench.sns` say what a round is. The rule: while one server is measured all others are stopped, and
-each has its turn in each round, so that what disturbs the machine disturbs them alike.
+`bench.sqs`, `.sns`, `.events` and `.kinesis` say what a round is. The rule: while one server is measured all others
+are stopped, and each has its turn in each round, so that what disturbs the machine disturbs them alike.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench import install, report
 from bench.report import Cell, Results, Round
 from bench.servers import SERVERS, Cores, DidNotStart, Running
+from bench.wire import PROTOCOLS, Wire
 
 
 class Progress:
@@ -37,8 +38,14 @@ class Progress:
         self.say("")
 
 
+class NotServed(Exception):
+    """A server that cannot answer a cell's question; the message says why."""
+
+
 class Comparison:
     """One run. A subclass says what is compared, and how a server is measured."""
+
+    protocols: Mapping[str, type[Wire]] = PROTOCOLS
 
     def __init__(self, options: argparse.Namespace, workloads: dict[str, str], data_root: Path) -> None:
         self.options = options
@@ -55,7 +62,7 @@ class Comparison:
         raise NotImplementedError
 
     def measure(self, server: Running, cell: Cell, seconds: float) -> Round:
-        """One round of one server. Never raises for what a server does: that is among the round's errors."""
+        """One round of one server, or `NotServed`. Whatever else a server does is among the round's errors."""
         raise NotImplementedError
 
     def warm_up_cell(self, size: int) -> Cell:
@@ -91,7 +98,7 @@ class Comparison:
         self.results.skipped[name] = reason
 
     def running(self, name: str, size: int) -> Running:
-        return Running(SERVERS[name], self.cores, size, self.data_root, self.options.protocol)
+        return Running(SERVERS[name], self.cores, size, self.data_root, self.protocols[self.options.protocol])
 
     @contextlib.contextmanager
     def all_running(self, size: int) -> Iterator[dict[str, Running]]:
@@ -106,7 +113,11 @@ class Comparison:
                     self.skip(name, f"did not start: {reason}")
                     continue
                 self.progress.say(f"warming up {name}")
-                self.warm_up(started, size)
+                try:
+                    self.warm_up(started, size)
+                except NotServed as reason:
+                    self.skip(name, str(reason))
+                    continue
                 started.pause()
                 running[name] = started
             yield running
@@ -129,11 +140,16 @@ class Comparison:
                 self.results.cells[cell] = found
                 for turn in range(self.options.rounds):
                     for name, server in running.items():
+                        if len(found[name]) < turn:
+                            continue  # it does not serve this
                         done += 1
                         title = cell.title(cell.workload)
                         self.progress.say(f"[{done}/{total}] {title}, round {turn + 1}: {name}")
                         server.resume()
-                        found[name].append(self.measure(server, cell, self.options.seconds))
+                        try:
+                            found[name].append(self.measure(server, cell, self.options.seconds))
+                        except NotServed as reason:
+                            self.results.notes.append(f"{name}, {title}: {reason}")
                         server.pause()
 
 

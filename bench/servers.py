@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import install
-from bench.wire import PROTOCOLS, Refused, Wire
+from bench.wire import Json, Query, Refused, Wire
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
@@ -85,6 +85,29 @@ def _elasticmq(port: int, data: Path, size: int) -> list[str]:
     return ["java", *(f"-D{k}={v}" for k, v in settings.items()), "-cp", jars, "org.elasticmq.server.Main"]
 
 
+def _node(peer: str, script: str, *arguments: str) -> list[str]:
+    modules = install.folder(peer) / "node_modules"
+    return ["node", "--require", str(ROOT / "bench/loopback.cjs"), str(modules / script), *arguments]
+
+
+def _kinesis_local(port: int, data: Path, size: int) -> list[str]:
+    return _node("kinesis-local", "kinesis-local/main.js")
+
+
+def _kinesis_local_settings(port: int) -> dict[str, str]:
+    certificate = install.folder("kinesis-local") / "node_modules/kinesis-local/server.json"
+    return {
+        "KINESIS_MOCK_PLAIN_PORT": str(port),
+        "KINESIS_MOCK_TLS_PORT": "0",
+        "KINESIS_MOCK_CERT_PATH": str(certificate),
+        "LOG_LEVEL": "ERROR",
+    }
+
+
+def _kinesalite(port: int, data: Path, size: int) -> list[str]:
+    return _node("kinesalite", ".bin/kinesalite", "--port", str(port))
+
+
 SERVERS = {
     server.name: server
     for server in (
@@ -103,6 +126,8 @@ SERVERS = {
             "ministack",
         ),
         Server("moto", "moto's server (PyPI)", _moto, peer="moto"),
+        Server("kinesis-local", "kinesis-local (npm)", _kinesis_local, _kinesis_local_settings, "kinesis-local"),
+        Server("kinesalite", "kinesalite (npm)", _kinesalite, peer="kinesalite"),
     )
 }
 
@@ -152,7 +177,7 @@ class Running:
     cores: Cores
     size: int
     data_root: Path
-    protocol: str = "json"
+    speaks: type[Wire] = Json
     wire: Wire = field(init=False)
     start_s: float = field(init=False, default=0.0)
     _queues: int = field(init=False, default=0)
@@ -189,7 +214,7 @@ class Running:
         self.stop()
 
     def _wait_for_answer(self, started: float) -> None:
-        self.wire = PROTOCOLS[self.protocol](self.port, self.size)
+        self.wire = self.speaks(self.port, self.size)
         refused = 0
         while True:
             try:
@@ -198,9 +223,9 @@ class Running:
             except Refused as error:
                 refused += 1
                 if refused == 3:
-                    if self.wire.name == "query":
-                        raise DidNotStart(f"ListQueues is refused in both protocols: {error}") from None
-                    self.wire = PROTOCOLS["query"](self.port, self.size)  # it does not speak JSON
+                    if type(self.wire) is not Json:
+                        raise DidNotStart(str(error)) from None
+                    self.wire = Query(self.port, self.size)  # it does not speak JSON
                     refused = 0
             except (OSError, http.client.HTTPException):
                 pass

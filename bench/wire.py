@@ -1,4 +1,4 @@
-"""Requests as bytes and the checks of their answers, for SQS's two protocols and SNS's one.
+"""Requests as bytes and the checks of their answers, for SQS's two protocols, SNS's and EventBridge's.
 
 The load generator knows neither JSON nor XML: it sends what it is given here and hands each answer back to be checked.
 A request is a `Step`: what it is, its bytes, and how many entries its answer must confirm. Headers are those of boto3
@@ -16,14 +16,21 @@ import re
 from collections.abc import Callable
 from urllib.parse import quote_plus, urlencode, urlsplit
 
-PUBLISH, SEND, SEND_BATCH, RECEIVE, DELETE, DELETE_BATCH = range(6)
-KINDS = ("publish", "send", "send ten", "receive ten", "delete", "delete ten")
+PUBLISH, SEND, SEND_BATCH, PUT_EVENTS, PUT_RECORD, PUT_RECORDS, RECEIVE, GET_RECORDS, *_REST = range(13)
+DELETE, DELETE_BATCH, GET_ITERATOR, PUSH, SET_UP = _REST
+KINDS = (
+    *("publish", "send", "send ten", "put events", "put record", "put records"),
+    *("receive ten", "get records"),
+    *("delete", "delete ten", "get iterator", "push", "set up"),
+)
 
 Step = tuple[int, bytes, int]
-"""Which of the six, the whole request, and the entries to confirm."""
+"""Which of the kinds, the whole request, and the entries to confirm."""
 
 Check = Callable[[bytearray, int, int, int], "list[bytes] | None"]
-"""(buffer, start, end, entries) of a body with status 200 -> receipt handles ([] except for receive), None if wrong."""
+"""(buffer, start, end, entries) of a body with status 200 -> what was received, None if wrong.
+
+That is receipt handles, the next iterator once for each record, an iterator; [] for what receives nothing."""
 
 Attributes = dict[str, str]
 
@@ -100,6 +107,10 @@ class Wire:
         """One small request; raises while the server does not answer it."""
         self._ask("ListQueues", {})
 
+    def step(self, kind: int, action: str, members: dict[str, object], entries: int = 1) -> Step:
+        body = self._encode(action, members)
+        return kind, self._head(action, len(body)) + body, entries
+
     def _request(self, action: str, members: dict[str, object]) -> bytes:
         body = self._encode(action, {"QueueUrl": self.queue_url} | members)
         return self._head(action, len(body)) + body
@@ -158,6 +169,7 @@ class Json(Wire):
     """AWS JSON 1.0, as boto3 sends it."""
 
     name = "json"
+    service, target, content_type, query_mode = "sqs", "AmazonSQS", "application/x-amz-json-1.0", True
     _HANDLE = re.compile(rb'"ReceiptHandle" ?: ?"([^"]+)"')
 
     def use_queue(self, url: str) -> None:
@@ -191,16 +203,18 @@ class Json(Wire):
         return "/"
 
     def _headers(self, action: str) -> dict[str, str]:
+        query_mode = {"x-amzn-query-mode": "true"} if self.query_mode else {}
+        signed = ";".join(["content-type;host;x-amz-date;x-amz-target", *query_mode])
         return {
             "Accept-Encoding": "identity",
-            "X-Amz-Target": f"AmazonSQS.{action}",
-            "Content-Type": "application/x-amz-json-1.0",
-            "x-amzn-query-mode": "true",
+            "X-Amz-Target": f"{self.target}.{action}",
+            "Content-Type": self.content_type,
+            **query_mode,
             "User-Agent": "Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux#6.1 md/arch#x86_64 lang/python#3.11.7"
             " md/pyimpl#CPython m/E,N,b,Z,e cfg/retry-mode#standard Botocore/1.44.5",
             "X-Amz-Date": "20260101T000000Z",
-            "Authorization": f"AWS4-HMAC-SHA256 {CREDENTIAL}/sqs/aws4_request, SignedHeaders="
-            f"content-type;host;x-amz-date;x-amz-target;x-amzn-query-mode, Signature={SIGNATURE}",
+            "Authorization": f"AWS4-HMAC-SHA256 {CREDENTIAL}/{self.service}/aws4_request, "
+            f"SignedHeaders={signed}, Signature={SIGNATURE}",
             "amz-sdk-invocation-id": "437bd579-c052-481e-acdd-9af0bd534bb2",
             "amz-sdk-request": "attempt=1; max=3",
         }
@@ -295,8 +309,7 @@ class Topic(Query):
         for number, (key, value) in enumerate(attributes.items(), 1):
             entry = f"MessageAttributes.entry.{number}"
             members |= {f"{entry}.Name": key, f"{entry}.Value.DataType": "String", f"{entry}.Value.StringValue": value}
-        body = self._encode("Publish", members)
-        return PUBLISH, self._head("Publish", len(body)) + body, 1
+        return self.step(PUBLISH, "Publish", members)
 
     def delete_topic(self) -> None:
         self._ask("DeleteTopic", {"TopicArn": self.arn})
@@ -304,6 +317,36 @@ class Topic(Query):
     def _check_published(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
         whole = buffer.find(b"</PublishResponse>", start, end) > 0
         return [] if whole and buffer.count(b"<MessageId>", start, end) == entries else None
+
+
+class Bus(Json):
+    """EventBridge about one bus, as boto3 sends it."""
+
+    service, target, content_type, query_mode = "events", "AWSEvents", "application/x-amz-json-1.1", False
+
+    def __init__(self, port: int, name: str) -> None:
+        super().__init__(port)
+        self.bus = name
+        self.checks = {PUT_EVENTS: self._check_put, SET_UP: self._check_set_up}
+        self._ask("CreateEventBus", {"Name": name})
+
+    def put_rule(self, name: str, pattern: str) -> Step:
+        return self.step(SET_UP, "PutRule", {"Name": name, "EventBusName": self.bus, "EventPattern": pattern})
+
+    def put_target(self, rule: str, arn: str) -> Step:
+        targets = [{"Id": "target", "Arn": arn}]
+        return self.step(SET_UP, "PutTargets", {"Rule": rule, "EventBusName": self.bus, "Targets": targets})
+
+    def put_events(self, source: str, detail_type: str, details: list[str]) -> Step:
+        about = {"Source": source, "DetailType": detail_type}
+        entries = [{**about, "Detail": detail, "EventBusName": self.bus} for detail in details]
+        return self.step(PUT_EVENTS, "PutEvents", {"Entries": entries}, len(entries))
+
+    def _check_put(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
+        return [] if buffer.count(b'"EventId"', start, end) == entries else None
+
+    def _check_set_up(self, buffer: bytearray, start: int, end: int, entries: int) -> list[bytes] | None:
+        return [] if buffer.find(b'"ErrorCode"', start, end) < 0 else None
 
 
 def _element(name: str, answer: str) -> str:

@@ -40,6 +40,10 @@ def parse_iso_8601(text: str) -> int | None:
     return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+RESUME_MS = 1_000
+"""How long after a group that failed the broker goes on with what it does by itself."""
+
+
 class Timer:
     """One appointment. `cancel()` may be called at any time, also after it has run."""
 
@@ -66,6 +70,20 @@ class Clock(Protocol):
 
 
 Soon = Callable[[Callable[[], None]], object]
+
+
+class Resumption:
+    """A job that goes on a while after a group that failed: once, however many fail until then."""
+
+    def __init__(self, clock: Clock, job: Callable[[], None]) -> None:
+        self._clock = clock
+        self._job = job
+        self._timer: Timer | None = None
+
+    def appoint(self) -> None:
+        """Not at once: a full disk stays full for a while."""
+        if self._timer is None or self._timer.callback is None:
+            self._timer = self._clock.call_at(self._clock.now_ms() + RESUME_MS, self._job)
 
 
 class _Appointments:

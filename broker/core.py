@@ -12,6 +12,7 @@ from broker.limits import RELAXED, Limits
 from broker.queues import Messaging, Queues
 from broker.store.port import Store
 from broker.streams import Streams
+from broker.tables import Tables
 from broker.topics import Notifications, Unsigned
 
 
@@ -61,11 +62,13 @@ class Broker:
             self.outbox,
             self.streams,
         )
+        self.tables = Tables(store, clock, self.commit, self.entropy)
         try:
             self.commit.enter()
             self.queues.load()
             self.notifications.load()
             self.streams.load()
+            self.tables.load()
             self.events.load()
             self.outbox.load()
         except Exception as error:
@@ -83,6 +86,7 @@ class Broker:
         self.queues.reset(account)
         self.notifications.reset(account)
         self.streams.reset(account)
+        self.tables.reset(account)
         self.events.reset(account)
         self.outbox.reset(account)
 

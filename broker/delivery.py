@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from broker import delivery_policy
-from broker.clock import Clock, Timer
+from broker.clock import RESUME_MS, Clock, Timer
 from broker.commit import GroupCommit
 from broker.delivery_policy import UNAVAILABLE, DeliveryPolicy, EventPolicy, HttpPolicy
 from broker.entropy import Entropy
@@ -37,7 +37,6 @@ REDRIVEN = "NumberOfNotificationsRedrivenToDlq"
 FAILED_TO_REDRIVE = "NumberOfNotificationsFailedToRedriveToDlq"
 
 LEASE_MS = 60_000  # beyond an attempt's own timeout: then somebody else may try
-RESUME_MS = 1_000
 _STEP = 500
 
 SNS_SENDER_ID = "AIDAIT2UOQQY3AUEKVGXU"  # whom queues show as the sender of SNS's messages

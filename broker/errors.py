@@ -6,11 +6,14 @@ The class name is the error's name in AWS's model where it has one. HTTP statuse
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class DomainError(Exception):
-    """A refusal that the caller is told about. `message` is AWS's text."""
+    """A refusal that the caller is told about. `message` is AWS's text, `members` what AWS says beside it."""
 
     default = ""
+    members: Mapping[str, object] = {}
 
     def __init__(self, message: str | None = None) -> None:
         self.message = message if message is not None else self.default
@@ -268,4 +271,21 @@ class ExpiredNextTokenException(DomainError):
 
 
 class DryRunOperationException(DomainError):
+    pass
+
+
+# DynamoDB ---------------------------------------------------------------------------------------
+
+
+class ConditionalCheckFailedException(DomainError):
+    """`item` is what did not satisfy the condition, if there is one."""
+
+    default = "The conditional request failed"
+
+    def __init__(self, item: dict[str, object] | None = None) -> None:
+        super().__init__()
+        self.item = item
+
+
+class TableNotFoundException(DomainError):
     pass

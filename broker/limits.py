@@ -64,6 +64,11 @@ COMMITMENT_MS = 86_400_000  # [K2] UpdateAccountSettings
 ADVANTAGE_CONSUMERS = 50  # [K2] RegisterStreamConsumer, with MinimumThroughputBillingCommitment
 SHARD_QUOTA = 20_000  # [K1] us-east-1; DescribeLimits shows it also where it does not hold
 ON_DEMAND_STREAM_QUOTA = 50  # [K1] the same
+CHANNEL_QUOTA = 100  # ours, as AWS gives no figure; DescribeLimits shows it
+DEFAULT_RECEIVE_WAIT_S = 9  # [K2] ReceiveQueueRecords
+DEFAULT_QUEUE_VISIBILITY_S, DEFAULT_QUEUE_MAX_RECEIVES = 30, 6  # [K2] CreateQueue
+MAX_QUEUES_LISTED = MAX_CHANNELS_LISTED = 100  # [K2] ListChannels; ListQueues gives no figure
+DEFAULT_FRESHNESS_S = 300  # [K2] CreateChannel
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,9 @@ class Limits:
     stream_delete_ms: int  # [K2] DELETING
     consumer_create_ms: int
     consumer_delete_ms: int
+    channels: int | None  # [K2] DescribeLimits; AWS gives no figure, nor for the next two
+    queue_change_ms: int  # [K2] CreateQueue: CREATING, UPDATING, DELETING
+    channel_change_ms: int  # [K2] CreateChannel
 
 
 RELAXED = Limits(
@@ -157,6 +165,9 @@ RELAXED = Limits(
     stream_delete_ms=0,
     consumer_create_ms=0,
     consumer_delete_ms=0,
+    channels=None,
+    queue_change_ms=0,
+    channel_change_ms=0,
 )
 
 AWS = Limits(
@@ -202,6 +213,9 @@ AWS = Limits(
     stream_delete_ms=10_000,
     consumer_create_ms=5_000,
     consumer_delete_ms=5_000,
+    channels=CHANNEL_QUOTA,
+    queue_change_ms=5_000,
+    channel_change_ms=10_000,
 )
 
 PROFILES = {"relaxed": RELAXED, "aws": AWS}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from html import escape
 from typing import NamedTuple
+from zlib import crc32
 
 import orjson
 
@@ -19,7 +20,7 @@ from broker.core import Broker
 from broker.errors import BrokerFailure, DomainError
 from broker.names import World
 from protocols import sigv4
-from protocols.aws import events, kinesis, sns, sqs, sts
+from protocols.aws import dynamodb, events, kinesis, sns, sqs, sts
 from protocols.aws.call import Call, Later, Operation, Result, Streaming, error_code
 from protocols.aws.streaming import EventStream
 from protocols.control.certificate import PREFIX as CERTIFICATE
@@ -36,6 +37,7 @@ from protocols.wire.errors import WireError, find_error, unknown_operation
 log = logging.getLogger("sidebus")
 
 SERVICES: dict[str, dict[str, Operation]] = {
+    "dynamodb": dynamodb.OPERATIONS,
     "events": events.OPERATIONS,
     "kinesis": kinesis.OPERATIONS,
     "sns": sns.OPERATIONS,
@@ -101,7 +103,7 @@ class Application:
         except (WireError, sigv4.AuthError) as error:
             exchange.refuse(error.code, error.message, error.status)
         except DomainError as error:
-            exchange.refuse(error_code(error), error.message)
+            exchange.refuse(error_code(error), error.message, members=error.members)
         except Exception as error:
             if not isinstance(error, BrokerFailure) and self.broker.store.failure(error) is None:
                 log.exception("%s.%s failed", route.service, route.operation)
@@ -225,21 +227,27 @@ class Exchange:
 
         self._broker.commit.then(after_commit)
 
-    def refuse(self, code: str, message: str, status: int | None = None) -> None:
-        self.finish(self._error(code, message, status))
+    def refuse(
+        self, code: str, message: str, status: int | None = None, members: Mapping[str, object] | None = None
+    ) -> None:
+        self.finish(self._error(code, message, status, members))
 
     def failed(self, failure: BrokerFailure) -> Response:
         """What the client is told when it is our fault: try again, and what the operator must do."""
         return self._error("ServiceUnavailable", str(failure), 503)
 
-    def _error(self, code: str, message: str, status: int | None) -> Response:
+    def _error(
+        self, code: str, message: str, status: int | None, members: Mapping[str, object] | None = None
+    ) -> Response:
         if self._route.service not in SERVICES:
             return self._unserved(message, status or 404)
         service = load(self._route.service)
         known = find_error(service, code).status
         if self._route.protocol != "query" and service.json_version is not None:
-            codec = cbor if self._route.protocol == "cbor" else aws_json
-            headers, body = codec.encode_error(service, code, message)
+            if self._route.protocol == "cbor":
+                headers, body = cbor.encode_error(service, code, message)
+            else:
+                headers, body = aws_json.encode_error(service, code, message, members=members)
             if status is None:  # SQS in JSON answers 400 where its own errors had 403 and 404 in the query protocol
                 status = 400 if code in service.errors else known
             return self._response(status, headers, body)
@@ -264,6 +272,8 @@ class Exchange:
 
     def _response(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Response:
         headers.append(self._request_id_header())
+        if self._route.service == "dynamodb":
+            headers.append((b"x-amz-crc32", str(crc32(body)).encode()))
         return Response(status, headers, body)
 
     def _request_id_header(self) -> tuple[bytes, bytes]:

@@ -21,7 +21,7 @@ from broker.buses.dispatch import Dispatch
 from broker.buses.envelope import Event
 from broker.buses.registry import Document, Registry
 from broker.buses.rules import compile_pattern
-from broker.clock import Timer
+from broker.clock import RESUME_MS, Resumption, Timer
 from broker.errors import (
     ResourceAlreadyExistsException,
     ResourceNotFoundException,
@@ -37,7 +37,6 @@ REPLAY_NAME = "replay-name"
 
 STEP_EVENTS = 250
 STEP_BYTES = 1 << 20
-RESUME_MS = 1000  # after a start, or a group that failed: the disk may be full yet
 EXPIRY_PAUSE_MS = 60_000  # between two sweeps of one archive: its events expire one by one, and come off in bunches
 _DAY_MS = 86_400_000
 
@@ -86,6 +85,7 @@ class Archives:
         self._kept: list[ArchivedEvent] = []  # by this group of operations, not written yet
         self._changed: dict[int, Archive] = {}  # by number: their totals are not written yet
         self._sweeping = False
+        self._sweeps = Resumption(registry.clock, self._sweep_soon)
         dispatch.on_archive = self.keep
         registry.commit.before_commit.append(self.write)
         registry.on_load.append(self._load)
@@ -235,7 +235,7 @@ class Archives:
         resume_ms = self._clock.now_ms() + RESUME_MS
         for archive in self._archives.values():
             self._appoint_expiry(archive, resume_ms)
-        self._clock.call_at(resume_ms, self._sweep_soon)
+        self._sweeps.appoint()
 
     def _put(self, archive: Archive, document: Document) -> None:
         archive.document = document

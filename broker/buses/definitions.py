@@ -45,6 +45,8 @@ class Buses:
         """CreateEventBus. Raises ResourceAlreadyExists-, ResourceNotFound-, LimitExceeded-, ValidationException."""
         registry, name = self._registry, given["Name"]
         source = given.get("EventSourceName")
+        if source is None and name.startswith("aws."):
+            raise ValidationException("EventBus name starting with 'aws.' is not valid.")
         if source is None and "/" in name:
             raise ValidationException("Event bus name must not contain '/'.")
         if source is not None and source != name:

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from broker.buses.archives import RESUME_MS, Archives
+from broker.buses.archives import Archives
 from broker.buses.bus import Bus, events_arn
 from broker.buses.definitions import TOO_MANY, find_rule
 from broker.buses.dispatch import Dispatch
 from broker.buses.envelope import Event
 from broker.buses.registry import Document, Registry
-from broker.clock import Timer
+from broker.clock import Resumption, Timer
 from broker.errors import (
     IllegalStatusException,
     LimitExceededException,
@@ -61,6 +61,7 @@ class Replays:
         self._dispatch = dispatch
         self._running: dict[Key, None] = {}  # the one whose turn it is comes first
         self._turn_ahead = False
+        self._turns = Resumption(registry.clock, self._turn_soon)
         self._forgetting: Timer | None = None
         registry.on_load.append(self._load)
 
@@ -176,7 +177,7 @@ class Replays:
         replays = self._registry.items(REPLAY)
         self._running = {key: None for key in sorted(replays) if replays[key]["State"] in ACTIVE}
         if self._running:
-            self._clock.call_at(self._clock.now_ms() + RESUME_MS, self._turn_soon)
+            self._turns.appoint()
         self._appoint_forgetting()
 
     def _turn_soon(self) -> None:

@@ -52,7 +52,7 @@ class Rules:
         Raises ResourceNotFound-, InvalidEventPattern-, ManagedRule-, LimitExceeded-, ValidationException.
         """
         registry, name = self._registry, given["Name"]
-        bus = self._find_bus(world, given.get("EventBusName"), "PutRule")
+        bus = self._find_bus(world, given.get("EventBusName"), "PutRule", name)
         settings = {member: given[member] for member in _SETTINGS if given.get(member)}
         if "EventPattern" not in settings and given.get("ScheduleExpression") is None:
             raise ValidationException("Parameter(s) EventPattern or ScheduleExpression must be specified.")
@@ -77,7 +77,7 @@ class Rules:
 
     def delete(self, world: World, given: Given) -> None:
         """DeleteRule; one that is not there is fine. Raises ResourceNotFound-, ManagedRule-, ValidationException."""
-        bus = self._find_bus(world, given.get("EventBusName"), "DeleteRule")
+        bus = self._find_bus(world, given.get("EventBusName"), "DeleteRule", given["Name"])
         rule = bus.rules.get(given["Name"])
         if rule is None:
             return
@@ -209,17 +209,18 @@ class Rules:
     # whose they are
 
     def _find_rule(self, world: World, name: str, bus_name: str | None, operation: str) -> Rule:
-        return find_rule(self._find_bus(world, bus_name, operation), name)
+        return find_rule(self._find_bus(world, bus_name, operation, name), name)
 
-    def _find_bus(self, world: World, name: str | None, operation: str) -> Bus:
+    def _find_bus(self, world: World, name: str | None, operation: str, rule_name: str = "*") -> Bus:
         """Another account's bus must let this one do so by its policy. Raises AccessDenied-, ResourceNotFound-."""
         bus = find_bus(self._registry, world, name)
-        action = f"events:{operation}"
-        if bus.world.account != world.account and not policy.allows(bus.policy, world.account, action, bus.arn):
-            raise AccessDeniedException(
-                f"User: arn:aws:iam::{world.account}:root is not authorized to perform: {action} on resource: "
-                f"{bus.arn} because no resource-based policy allows the {action} action"
-            )
+        if bus.world.account != world.account:
+            action, arn = f"events:{operation}", Rule(bus, rule_name, {}).arn
+            if not policy.allows(bus.policy, world.account, action, arn):
+                raise AccessDeniedException(
+                    f"User: arn:aws:iam::{world.account}:user/sidebus is not authorized to perform: {action} on "
+                    f"resource: {arn} because no resource-based policy allows the {action} action"
+                )
         return bus
 
 

@@ -15,6 +15,7 @@ from broker.buses.dispatch import Dispatch
 from broker.buses.envelope import Event
 from broker.buses.registry import Registry
 from broker.buses.rules import ANCHOR, SCHEDULED
+from broker.clock import RESUME_MS
 from broker.schedules import parse
 
 LATE_MS = 60_000  # what is later than this is left out
@@ -35,11 +36,13 @@ class Schedules:
         if text is None or not rule.enabled:
             return
         anchor_ms: int = rule.document[ANCHOR]
-        after_ms = max(rule.document.get(SCHEDULED, anchor_ms), anchor_ms, self._registry.clock.now_ms() - LATE_MS)
+        now_ms = self._registry.clock.now_ms()
+        after_ms = max(rule.document.get(SCHEDULED, anchor_ms), anchor_ms, now_ms - LATE_MS)
         due_ms = parse(text).next_ms(after_ms, anchor_ms)
         if due_ms is not None:
             job = partial(self._registry.commit.run, self._start, rule, due_ms)
-            rule.timer = self._registry.clock.call_at(due_ms, job)
+            # What is overdue has failed, it may be on a full disk: not at once again.
+            rule.timer = self._registry.clock.call_at(due_ms if due_ms > now_ms else now_ms + RESUME_MS, job)
 
     def _start(self, rule: Rule, due_ms: int) -> None:
         bus = rule.bus

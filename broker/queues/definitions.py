@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from broker import policy
-from broker.clock import Clock, Timer
+from broker.clock import Clock, Resumption
 from broker.commit import GroupCommit
 from broker.entropy import Entropy
 from broker.errors import (
@@ -32,8 +32,6 @@ from broker.queues.flow import Flow
 from broker.queues.move_tasks import MoveTasks
 from broker.queues.queue import PendingChange, Queue
 from broker.store.port import QueueStore
-
-RESUME_MS = 1000
 
 _EMPTY: Mapping[str, str] = {}
 
@@ -65,7 +63,7 @@ class Queues:
         self.flow = Flow(store, clock, commit)
         self.move_tasks = MoveTasks(self.flow, entropy)
         self._tombstones: dict[tuple[World, str], int] = {}
-        self._resumption: Timer | None = None
+        self._resumption = Resumption(clock, self._resume)
         commit.after_rollback.append(self._reload)
 
     # the life of queues
@@ -78,10 +76,7 @@ class Queues:
     def _reload(self) -> None:
         """After a transaction that did not happen."""
         self._take_over()
-        # Appointments were kept in it or made for it. They are made anew, but not at once: a full disk stays full.
-        if self._resumption is None or self._resumption.callback is None:
-            due_ms = self._clock.now_ms() + RESUME_MS
-            self._resumption = self._clock.call_at(due_ms, self._resume)
+        self._resumption.appoint()  # appointments were kept in it or made for it: they are made anew
 
     def _take_over(self) -> None:
         flow = self.flow

@@ -401,7 +401,7 @@ class BusStore(Protocol):
 
     def save_archive_totals(self, totals: Iterable[ArchiveTotals]) -> None: ...
 
-    def archive(self, events: Iterable[ArchivedEvent]) -> None: ...
+    def archive(self, events: Sequence[ArchivedEvent]) -> None: ...
 
     def archived(
         self, archive_no: int, after: tuple[int, int], until_ms: int, last_id: int, limit: int, max_bytes: int
@@ -527,6 +527,138 @@ class StreamStore(Protocol):
         ...
 
 
+class QueuedRecord(NamedTuple):
+    """A stream's record that a queue on the stream has delivered, and that is not acknowledged.
+
+    Its id is the `row_id` of its shard's number and its sequence. Of the record itself there is no copy.
+    """
+
+    queue_no: int
+    id: int
+    visible_ms: int
+    dead: int  # a dead letter, or one once its last receive is over
+    delivery_no: int  # grows with each delivery, also across a restore
+    receive_count: int  # since it was new or restored
+    dead_receive_count: int  # as a dead letter
+    first_received_ms: int
+    arrival_ms: int
+
+
+class StreamQueueStore(Protocol):
+    """Where queues and channels are in the shards of their streams, and what queues have in hand.
+
+    An owner is a queue or a channel; its number is one of QueueStore.next_no.
+    """
+
+    # cursors
+
+    def load_cursors(self) -> list[tuple[int, int, int]]:
+        """Rows of (owner_no, shard_no, position): the sequence of the first record it has not seen."""
+        ...
+
+    def save_cursors(self, rows: Iterable[tuple[int, int, int]]) -> None: ...
+
+    def delete_cursor(self, owner_no: int, shard_no: int) -> None: ...
+
+    def delete_cursors_of(self, owner_no: int) -> None: ...
+
+    # records
+
+    def put(self, records: Iterable[QueuedRecord]) -> None:
+        """New ones, and new states of those that are there."""
+        ...
+
+    def get(self, queue_no: int, ids: Sequence[int]) -> list[QueuedRecord]: ...
+
+    def delete(self, queue_no: int, ids: Sequence[int]) -> None: ...
+
+    def visible(self, queue_no: int, dead: int, now_ms: int, since_ms: int, limit: int) -> list[QueuedRecord]:
+        """Those that have been visible longest, of those that arrived since a moment."""
+        ...
+
+    def next_visible_ms(self, queue_no: int, dead: int, after_ms: int) -> int | None: ...
+
+    def set_max_receives(self, queue_no: int, max_receives: int, now_ms: int) -> None:
+        """Decides anew who is dead: but for those that became dead letters before now."""
+        ...
+
+    def first_from(self, queue_no: int, shard_no: int) -> tuple[int, int] | None:
+        """The first record of this shard, or of the next that has one: id and arrival."""
+        ...
+
+    def expire(self, queue_no: int, shard_no: int, before_ms: int, limit: int) -> int:
+        """Deletes some that arrived before that; how many there were."""
+        ...
+
+    def discard(self, queue_no: int) -> None:
+        """Gives a queue's rows to the sweeper."""
+        ...
+
+    def sweep(self, limit: int) -> int:
+        """Deletes up to `limit` rows of discarded queues; 0 when there is nothing left to do."""
+        ...
+
+
+class TableRecord(NamedTuple):
+    """A table as it is kept. `document` is everything about it that is not a total, as JSON."""
+
+    table_no: int
+    account: str
+    region: str
+    name: str
+    document: str
+    item_count: int
+    size_bytes: int
+
+
+class ItemRecord(NamedTuple):
+    """An item of a table. Its keys sort as bytes; `document` is its JSON."""
+
+    hash_key: bytes
+    range_key: bytes  # empty where the table's key has one part
+    document: str
+
+
+class TableStore(Protocol):
+    """The lease tables of stream consumers. A table's number is one that QueueStore.next_no gave."""
+
+    def load_tables(self) -> list[TableRecord]:
+        """All, by number."""
+        ...
+
+    def put_table(self, record: TableRecord) -> None: ...
+
+    def save_totals(self, rows: Iterable[tuple[int, int, int]]) -> None:
+        """Rows of (item_count, size_bytes, table_no)."""
+        ...
+
+    def discard_table(self, table_no: int) -> None:
+        """Deletes a table, and gives its items to the sweeper."""
+        ...
+
+    def sweep_tables(self, limit: int) -> int:
+        """Deletes up to `limit` items of discarded tables; 0 when there is nothing left to do."""
+        ...
+
+    # items
+
+    def get_item(self, table_no: int, hash_key: bytes, range_key: bytes) -> str | None: ...
+
+    def put_item(self, table_no: int, hash_key: bytes, range_key: bytes, document: str) -> None: ...
+
+    def delete_item(self, table_no: int, hash_key: bytes, range_key: bytes) -> None: ...
+
+    def items_after(self, table_no: int, hash_key: bytes, range_key: bytes, limit: int) -> list[ItemRecord]:
+        """In order of their keys."""
+        ...
+
+    def items_between(
+        self, table_no: int, hash_key: bytes, low: bytes, high: bytes | None, forward: bool, limit: int
+    ) -> list[ItemRecord]:
+        """Those of one hash key with a range key from `low` on, and below `high` if there is one, in either order."""
+        ...
+
+
 class NewDeliveryRecord(NamedTuple):
     """A remote delivery on its way in. `headers`, `policy` and `dead_letter` are JSON."""
 
@@ -639,6 +771,12 @@ class Store(Protocol):
 
     @property
     def streams(self) -> StreamStore: ...
+
+    @property
+    def tables(self) -> TableStore: ...
+
+    @property
+    def stream_queues(self) -> StreamQueueStore: ...
 
     @property
     def deliveries(self) -> DeliveryStore: ...

@@ -198,6 +198,49 @@ CREATE INDEX segment_arrival ON segment (shard_no, arrival_ms);
 
 CREATE TABLE discarded_shard (shard_no INTEGER PRIMARY KEY);
 
+CREATE TABLE stream_cursor (
+    owner_no INTEGER NOT NULL,
+    shard_no INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (owner_no, shard_no)
+) WITHOUT ROWID;
+
+CREATE TABLE queued_record (
+    queue_no INTEGER NOT NULL,
+    id INTEGER NOT NULL,
+    visible_ms INTEGER NOT NULL,
+    dead INTEGER NOT NULL,
+    delivery_no INTEGER NOT NULL,
+    receive_count INTEGER NOT NULL,
+    dead_receive_count INTEGER NOT NULL,
+    first_received_ms INTEGER NOT NULL,
+    arrival_ms INTEGER NOT NULL,
+    PRIMARY KEY (queue_no, id)
+) WITHOUT ROWID;
+CREATE INDEX queued_record_visible ON queued_record (queue_no, dead, visible_ms);
+
+CREATE TABLE discarded_stream_queue (queue_no INTEGER PRIMARY KEY);
+
+CREATE TABLE item_table (
+    table_no INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    item_count INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL
+);
+
+CREATE TABLE item (
+    table_no INTEGER NOT NULL,
+    hash_key BLOB NOT NULL,
+    range_key BLOB NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (table_no, hash_key, range_key)
+) WITHOUT ROWID;
+
+CREATE TABLE discarded_item_table (table_no INTEGER PRIMARY KEY);
+
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     due_ms INTEGER NOT NULL,

@@ -20,7 +20,9 @@ from broker.store import schema
 from broker.store.sqlite_buses import SqliteBusStore
 from broker.store.sqlite_deliveries import SqliteDeliveryStore
 from broker.store.sqlite_queues import SqliteQueueStore
+from broker.store.sqlite_stream_queues import SqliteStreamQueueStore
 from broker.store.sqlite_streams import SqliteStreamStore
+from broker.store.sqlite_tables import SqliteTableStore
 from broker.store.sqlite_topics import SqliteTopicStore
 
 log = logging.getLogger("sidebus.store")
@@ -65,6 +67,8 @@ class SqliteStore:
         self.topics = SqliteTopicStore(self._connection)
         self.buses = SqliteBusStore(self._connection)
         self.streams = SqliteStreamStore(self._connection)
+        self.tables = SqliteTableStore(self._connection)
+        self.stream_queues = SqliteStreamQueueStore(self._connection)
         self.deliveries = SqliteDeliveryStore(self._connection)
         self._checkpoint: threading.Thread | None = None
         self._changes = self._connection.total_changes
@@ -155,9 +159,9 @@ class SqliteStore:
         changes = self._connection.total_changes - self._changes
         if changes and self._directory is not None:
             self._changes += changes
-            bodies = self.queues.body_bytes + self.streams.body_bytes
+            bodies = self.queues.body_bytes + self.buses.body_bytes + self.streams.body_bytes
             self._log_bytes += BYTES_PER_COMMIT + BYTES_PER_CHANGE * changes + bodies
-            self.queues.body_bytes = self.streams.body_bytes = 0
+            self.queues.body_bytes = self.buses.body_bytes = self.streams.body_bytes = 0
             self._keep_log_short()
 
     def rollback(self) -> None:

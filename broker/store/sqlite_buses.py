@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -19,6 +19,7 @@ class SqliteBusStore:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._execute = connection.execute
+        self.body_bytes = 0  # written since the store last asked
 
     def load_items(self) -> list[BusItem]:
         rows = self._execute("SELECT * FROM bus_item ORDER BY kind, account, region, name")
@@ -41,9 +42,11 @@ class SqliteBusStore:
     def save_archive_totals(self, totals: Iterable[ArchiveTotals]) -> None:
         self._connection.executemany("INSERT OR REPLACE INTO event_archive VALUES (?, ?, ?, ?)", totals)
 
-    def archive(self, events: Iterable[ArchivedEvent]) -> None:
+    def archive(self, events: Sequence[ArchivedEvent]) -> None:
         # For each tuple of a class of its own Python's sqlite3 looks for an adapter.
-        self._connection.executemany("INSERT INTO archived_event VALUES (?, ?, ?, ?, ?, ?)", map(tuple, events))
+        rows = [tuple(event) for event in events]
+        self.body_bytes += sum(event.size_bytes for event in events)
+        self._connection.executemany("INSERT INTO archived_event VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def archived(
         self, archive_no: int, after: tuple[int, int], until_ms: int, last_id: int, limit: int, max_bytes: int

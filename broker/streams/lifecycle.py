@@ -8,7 +8,6 @@ does at the end, in `on_update`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from broker.errors import LimitExceededException
@@ -69,9 +68,7 @@ class Lifecycle:
         if stream.timer is not None:
             stream.timer.cancel()
         if stream.until_ms is not None:
-            stream.timer = self._clock.call_at(
-                stream.until_ms, partial(self._registry.commit.run, self._when_due, stream)
-            )
+            stream.timer = self._registry.call_at(stream.until_ms, self._when_due, stream)
 
     def _when_due(self, stream: Stream) -> None:
         if self._registry.by_arn.get(stream.arn) is stream and stream.until_ms is not None:
@@ -108,9 +105,7 @@ class Lifecycle:
         if consumer.timer is not None:
             consumer.timer.cancel()
         if consumer.until_ms is not None:
-            consumer.timer = self._clock.call_at(
-                consumer.until_ms, partial(self._registry.commit.run, self._when_consumer_due, consumer)
-            )
+            consumer.timer = self._registry.call_at(consumer.until_ms, self._when_consumer_due, consumer)
 
     def _when_consumer_due(self, consumer: Consumer) -> None:
         if self._registry.consumers.get(consumer.arn) is consumer and consumer.until_ms is not None:

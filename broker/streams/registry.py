@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVarTuple
 
-from broker.clock import Clock
+from broker.clock import Clock, Timer
 from broker.commit import GroupCommit
 from broker.entropy import Entropy
 from broker.errors import (
@@ -29,6 +29,9 @@ from broker.streams.throughput import API_RATES, CallRates
 from broker.streams.tokens import mark_of
 
 SWEEP_BYTES = 4 * 1024 * 1024  # a step of a long sweep: some 5 ms
+RESUME_MS = 1_000
+
+Arguments = TypeVarTuple("Arguments")
 
 
 class Resource(Protocol):
@@ -71,8 +74,18 @@ class Registry:
         self._rates = CallRates()
         self._arrived: dict[Shard, None] = {}
         self._sweeping = False
-        commit.after_rollback.append(self.load)
+        self._resume_ms = 0
+        commit.after_rollback.append(self._reload)
         commit.before_commit.append(self._before_commit)
+
+    def _reload(self) -> None:
+        """After a group that failed. What is due is not done at once: a full disk stays full for a while."""
+        self._resume_ms = self.clock.now_ms() + RESUME_MS
+        self.load()
+
+    def call_at(self, due_ms: int, job: Callable[[*Arguments], None], *arguments: *Arguments) -> Timer:
+        """An appointment for a job in a group of its own."""
+        return self.clock.call_at(max(due_ms, self._resume_ms), partial(self.commit.run, job, *arguments))
 
     def load(self) -> None:
         for stream in self.streams.values():
@@ -260,7 +273,7 @@ class Registry:
             self._appoint(shard, oldest_ms + shard.stream.retention_ms)
 
     def _appoint(self, shard: Shard, due_ms: int) -> None:
-        shard.expiry = self.clock.call_at(due_ms, partial(self.commit.run, self._expire, shard))
+        shard.expiry = self.call_at(due_ms, self._expire, shard)
 
     def _expire(self, shard: Shard) -> None:
         stream = shard.stream
@@ -282,7 +295,10 @@ class Registry:
     def sweep_soon(self) -> None:
         if not self._sweeping:
             self._sweeping = True
-            self.clock.soon(self._sweep)
+            if self.clock.now_ms() < self._resume_ms:
+                self.clock.call_at(self._resume_ms, self._sweep)
+            else:
+                self.clock.soon(self._sweep)
 
     def _sweep(self) -> None:
         self._sweeping = False

@@ -9,9 +9,13 @@ from broker.limits import Limits
 from broker.names import World
 from broker.store.port import Store
 from broker.streams.account import Accounts
+from broker.streams.channels import Channels
 from broker.streams.consumers import Consumers
+from broker.streams.cursors import Cursors
 from broker.streams.definitions import Definitions
 from broker.streams.lifecycle import Lifecycle
+from broker.streams.queue_records import QueueRecords
+from broker.streams.queues import StreamQueues
 from broker.streams.records import Records
 from broker.streams.registry import Registry
 from broker.streams.scaling import Scaling
@@ -33,6 +37,13 @@ class Streams:
         self.records = Records(registry, scaling)
         self.consumers = Consumers(registry, lifecycle, self.shards, self.accounts)
         self.subscriptions = Subscriptions(registry, self.records)
+        cursors = Cursors(registry, self.records, store.stream_queues)
+        self.queues = StreamQueues(
+            registry, self.records, self.consumers, self.definitions, cursors, store.stream_queues
+        )
+        self.queue_records = QueueRecords(registry, self.queues, cursors, store.stream_queues)
+        self.channels = Channels(registry, self.records, self.definitions, cursors)
+        commit.before_commit.append(cursors.save)  # after the waiting receives, which move them
 
     def load(self) -> None:
         """Takes over what the store knows."""
@@ -40,16 +51,25 @@ class Streams:
 
     def reset(self, account: str | None = None) -> None:
         """Forgets everything, or everything of one account: for tests."""
+        self.queues.reset(account)
+        self.channels.reset(account)
         self.registry.reset(account)
         self.accounts.reset(account)
 
     def close(self) -> None:
-        """Ends the subscriptions."""
+        """Ends the subscriptions, and the long polls of queues."""
         self.subscriptions.close()
+        self.queue_records.close()
 
     def find(self, world: World, name: str | None = None, arn: str | None = None, id: str | None = None) -> Stream:
         """A stream by what was given of the three. Raises InvalidArgumentException, ResourceNotFoundException."""
         return self.registry.find(world, name, arn, id)
+
+    def count_call(self, operation: str, world: World, stream: Stream | None = None) -> None:
+        """For operations that only tell what is known here: DescribeStream, DescribeStreamSummary,
+        ListTagsForResource. All others count themselves. Raises LimitExceededException.
+        """
+        self.registry.rate(operation, world, "" if stream is None else stream.arn)
 
     def put_event(self, arn: str, partition_key: str, data: bytes) -> str | None:
         """For targets inside the broker: None, or the error's code where it cannot be put."""

@@ -6,7 +6,6 @@ What a restart must know is in the `document`s; the rest (timers, throttles, sub
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from typing import Any
 
 from broker.clock import Timer
@@ -222,7 +221,7 @@ class Stream:
         self.next_index = 0
         self.shards: dict[int, Shard] = {}  # by index: those that are not expired
         self.open_shards: list[Shard] = []  # in the order of their hash keys
-        self.starts: list[int] = []  # their starting hash keys
+        self.starts: list[bytes] = []  # their starting hash keys, as an MD5 digest is written
         self.consumers: dict[str, Consumer] = {}  # by ARN
         self.turn = 0  # whose turn it is to get a record where keys do not matter
         self.timer: Timer | None = None
@@ -240,10 +239,6 @@ class Stream:
         """What arrived before this is expired."""
         return max(self.floor_ms, now_ms - self.retention_ms + 1)
 
-    def shard_of(self, hash_key: int) -> Shard:
-        """The open shard that a hash key belongs to."""
-        return self.open_shards[bisect_right(self.starts, hash_key) - 1]
-
     def shard(self, id: str) -> Shard | None:
         index = index_of(id)
         return None if index is None else self.shards.get(index)
@@ -253,7 +248,7 @@ class Stream:
         self.open_shards = sorted(
             (shard for shard in self.shards.values() if shard.closed_ms is None), key=lambda s: s.starting_hash_key
         )
-        self.starts = [shard.starting_hash_key for shard in self.open_shards]
+        self.starts = [shard.starting_hash_key.to_bytes(16, "big") for shard in self.open_shards]
         for shard in self.shards.values():
             shard.children = []
         for shard in self.shards.values():

@@ -248,7 +248,11 @@ class Subscriptions:
             return
         found = read.get(position)
         if found is None:
-            found = read[position] = self._next_event(shard, position)
+            try:
+                found = read[position] = self._next_event(shard, position)
+            except Exception:  # what cannot be read must not be tried again with each group
+                subscription.end()
+                raise
         event, following = found
         bytes_per_s = self._registry.limits.shard_read_bytes_per_s
         if bytes_per_s is not None:
@@ -305,7 +309,7 @@ class Subscriptions:
             subscription.position = min(subscription.position, shard.last_sequence + 1)
             subscription.is_served = False
             if subscription.is_ready:
-                self.serve_soon(subscription)
+                self._registry.call_at(0, self._serve_one, subscription)
 
 
 def _deliver(subscription: Subscription, event: Event, following: int, failure: BrokerFailure | None) -> None:

@@ -1,16 +1,15 @@
 """Kinesis Data Streams: each operation's input becomes a call on the engine, what that returns becomes the output.
 
-Here are tags, policies and the account; streams, records and consumers have files of their own.
+Here are tags, policies and the account; streams, records, consumers, queues and channels have files of their own.
 https://docs.aws.amazon.com/kinesis/latest/APIReference/API_Operations.html
 """
 
 from __future__ import annotations
 
-from broker.names import World
 from broker.streams import Commitment
-from protocols.aws import kinesis_consumers, kinesis_records, kinesis_streams
+from protocols.aws import kinesis_channels, kinesis_consumers, kinesis_queues, kinesis_records, kinesis_streams
 from protocols.aws.call import Call, Operation, Result
-from protocols.aws.kinesis_access import find_resource, find_stream
+from protocols.aws.kinesis_access import find_resource, find_stream, owner_of
 
 # tags ---------------------------------------------------------------------------------------------
 
@@ -45,13 +44,8 @@ def untag_resource(call: Call) -> Result:
 
 def list_tags_for_resource(call: Call) -> Result:
     resource = find_resource(call)
-    call.broker.streams.registry.rate("ListTagsForResource", _owner(resource.arn))
+    call.broker.streams.count_call("ListTagsForResource", owner_of(resource))
     return {"Tags": [{"Key": key, "Value": value} for key, value in sorted(resource.tags.items())]}
-
-
-def _owner(arn: str) -> World:
-    _, _, _, region, account, _ = arn.split(":", 5)
-    return World(account, region)
 
 
 # policies -----------------------------------------------------------------------------------------
@@ -75,7 +69,8 @@ def delete_resource_policy(call: Call) -> Result:
 
 
 def describe_limits(call: Call) -> Result:
-    return {**call.broker.streams.definitions.limits(call.world)}
+    streams = call.broker.streams
+    return {**streams.definitions.limits(call.world), **streams.channels.limits(call.world)}
 
 
 def describe_account_settings(call: Call) -> Result:
@@ -112,7 +107,9 @@ OPERATIONS: dict[str, Operation] = {
     "TagResource": tag_resource,
     "UntagResource": untag_resource,
     "UpdateAccountSettings": update_account_settings,
+    **kinesis_channels.OPERATIONS,
     **kinesis_consumers.OPERATIONS,
+    **kinesis_queues.OPERATIONS,
     **kinesis_records.OPERATIONS,
     **kinesis_streams.OPERATIONS,
 }

@@ -51,13 +51,17 @@ def find_consumer(call: Call) -> Consumer:
 def find_resource(call: Call) -> Resource:
     """What ResourceARN names. Only its own account's callers may see or change its tags and its policy."""
     resource = call.broker.streams.definitions.find_resource(call.parameters["ResourceARN"])
-    _, _, _, region, account, _ = resource.arn.split(":", 5)
-    world = World(account, region)
+    world = owner_of(resource)
     if not _is_here(call, world):
         raise ResourceNotFoundException(f"Resource {resource.arn} not found.")
-    if call.enforce_policies and account != call.world.account:
+    if call.enforce_policies and world.account != call.world.account:
         raise _denied(call, resource)
     return resource
+
+
+def owner_of(resource: Resource) -> World:
+    _, _, _, region, account, _ = resource.arn.split(":", 5)
+    return World(account, region)
 
 
 def check_access(call: Call, resource: Resource, owner: World) -> None:

@@ -9,7 +9,7 @@ from broker.errors import InvalidArgumentException
 from broker.streams import Shard, Stream
 from broker.streams.stream import KMS, ON_DEMAND
 from protocols.aws.call import Call, Operation, Result
-from protocols.aws.kinesis_access import find_stream, moment_ms
+from protocols.aws.kinesis_access import check_access, find_stream, moment_ms
 from protocols.aws.kinesis_records import shown_range
 
 
@@ -38,7 +38,7 @@ def delete_stream(call: Call) -> Result:
 def describe_stream(call: Call) -> Result:
     given, streams = call.parameters, call.broker.streams
     stream = find_stream(call)
-    streams.registry.rate("DescribeStream", stream.world)
+    streams.count_call("DescribeStream", stream.world, stream)
     shards, more = streams.shards.page(stream, given.get("ExclusiveStartShardId"), given.get("Limit"))
     return {"StreamDescription": {**_described(stream), "Shards": _shown_shards(shards), "HasMoreShards": more}}
 
@@ -46,12 +46,14 @@ def describe_stream(call: Call) -> Result:
 def describe_stream_summary(call: Call) -> Result:
     streams = call.broker.streams
     stream = find_stream(call)
-    streams.registry.rate("DescribeStreamSummary", stream.world)
+    streams.count_call("DescribeStreamSummary", stream.world, stream)
     summary = {
         **_described(stream),
         "StreamId": stream.stream_id,
         "OpenShardCount": len(stream.open_shards),
         "ConsumerCount": len(stream.consumers),
+        "QueueCount": streams.queues.count(stream),
+        "ChannelCount": streams.channels.count(stream),
         "MaxRecordSizeInKiB": stream.max_record_kib,
     }
     if stream.mode == ON_DEMAND:
@@ -138,7 +140,7 @@ def list_shards(call: Call) -> Result:
                 raise InvalidArgumentException(f"NextToken and {name} cannot be provided together.")
     created, asked = given.get("StreamCreationTimestamp"), given.get("ShardFilter", {})
     moment = asked.get("Timestamp")
-    _, shards, more = call.broker.streams.shards.list_shards(
+    listed, shards, more = call.broker.streams.shards.list_shards(
         call.world,
         stream,
         token=token,
@@ -149,6 +151,8 @@ def list_shards(call: Call) -> Result:
         filter_shard_id=asked.get("ShardId"),
         filter_timestamp_ms=None if moment is None else moment_ms(moment),
     )
+    if token is not None:
+        check_access(call, listed, listed.world)
     result: Result = {"Shards": _shown_shards(shards)}
     if more is not None:
         result["NextToken"] = more

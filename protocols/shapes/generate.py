@@ -22,8 +22,34 @@ from typing import Any
 
 Model = dict[str, Any]
 
-SERVICES = ("sqs", "sns", "sts", "events", "kinesis")
-ONLY = {"sts": ("GetCallerIdentity",)}
+SERVICES = ("sqs", "sns", "sts", "events", "kinesis", "dynamodb")
+ONLY = {
+    "sts": ("GetCallerIdentity",),
+    "dynamodb": (
+        "BatchGetItem",
+        "BatchWriteItem",
+        "CreateTable",
+        "DeleteItem",
+        "DeleteTable",
+        "DescribeContinuousBackups",
+        "DescribeTable",
+        "DescribeTimeToLive",
+        "GetItem",
+        "ListTables",
+        "ListTagsOfResource",
+        "PutItem",
+        "Query",
+        "Scan",
+        "TagResource",
+        "UntagResource",
+        "UpdateContinuousBackups",
+        "UpdateItem",
+        "UpdateTable",
+        "UpdateTimeToLive",
+    ),
+}
+# A shape that contains itself: the codecs pass it through, and the engine reads it.
+DOCUMENTS = {"dynamodb": ("AttributeValue",)}
 QUERY_BOTOCORE = "1.29.165"
 TABLES = Path(__file__).parent / "tables"
 
@@ -120,6 +146,7 @@ def render(service: str) -> str:
                 raise ValueError(f"{service} {name}: the result element is not {name}Result")
             failures = tuple(error["shape"] for error in operation.get("errors", ()))
             operations[name] = (operation.get("input", {}).get("shape"), output.get("shape"), failures)
+    shapes |= {name: {"type": "document"} for name in DOCUMENTS.get(service, ())}
     wanted: set[str] = set()
     for input_name, output_name, _ in operations.values():
         for root in (input_name, output_name):
@@ -252,7 +279,13 @@ def compare(service: str, model: Model) -> tuple[list[str], list[str]]:
 
     def names(operations: Model, shapes: Model) -> set[str]:
         kept = (name for name in operations if service not in ONLY or name in ONLY[service])
-        members = (f"{name}.{m}" for name, s in shapes.items() for m in s.get("members", ()) if name in table.SHAPES)
+        opaque = DOCUMENTS.get(service, ())
+        members = (
+            f"{name}.{m}"
+            for name, s in shapes.items()
+            for m in s.get("members", ())
+            if name in table.SHAPES and name not in opaque
+        )
         return {*kept, *members}
 
     ours = names(table.OPERATIONS, table.SHAPES)

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 
 class Scalar:
-    """A leaf. `kind` is string, integer, long, float, double, boolean, blob or timestamp."""
+    """A leaf. `kind` is string, integer, long, float, double, boolean, blob, timestamp, or document: any JSON."""
 
     __slots__ = ("enum", "kind", "matcher", "max", "min", "name", "pattern", "sensitive")
 
@@ -176,5 +176,5 @@ class Service:
 
 @cache
 def load(name: str) -> Service:
-    """The service called `sqs`, `sns`, `sts`, `events` or `kinesis`; its table is imported here, the first time."""
+    """The service called `sqs`, `sns`, `sts`, `events`, `kinesis` or `dynamodb`; its table is imported here."""
     return Service(importlib.import_module(f"protocols.shapes.tables.{name}"))

@@ -10,7 +10,7 @@ as they are: it calls back for blobs alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -63,14 +63,16 @@ def encode_error(
     namespace: str | None = None,
     query_code: str | None = None,
     sender_fault: bool | None = None,
+    members: Mapping[str, object] | None = None,
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Headers and body of an error. `code` is an error of the service's model or a common one (`COMMON_ERRORS`);
     the rest follows from it unless given. An empty message is left out. Its status is `find_error(...).status`.
+    `members` are what the model's error has beside its message.
     """
     headers, document = error_document(
         service, code, message, namespace=namespace, query_code=query_code, sender_fault=sender_fault
     )
-    return [(b"content-type", content_type(service)), *headers], encode_document(document)
+    return [(b"content-type", content_type(service)), *headers], encode_document({**document, **(members or {})})
 
 
 def error_document(
@@ -293,4 +295,5 @@ SCALARS: dict[str, Read] = {
     "double": _number("a Double"),
     "timestamp": _number("milliseconds since epoch"),
     "blob": _blob,
+    "document": lambda value: value,
 }

@@ -105,6 +105,8 @@ def _reader(shape: Shape) -> Read:
             return _read_blob
         case Scalar(kind="timestamp"):
             return _timestamp
+        case Scalar(kind="document"):  # DynamoDB's, which speaks no CBOR
+            raise WireError("SerializationException")
         case Scalar():
             return _other(aws_json.SCALARS[shape.kind])
 

@@ -105,8 +105,12 @@ def test_as_many_rules_as_aws_has(aws: Engine) -> None:
 
 def test_another_accounts_bus_is_not_for_ones_rules(bridge: Bridge) -> None:
     given = {"Name": "r", "EventBusName": bus_arn("b"), "EventPattern": PATTERN}
-    assert "events:PutRule" in refusal(AccessDeniedException, bridge.rules.put, OTHER_ACCOUNT, given)
+    assert refusal(AccessDeniedException, bridge.rules.put, OTHER_ACCOUNT, given) == (
+        "User: arn:aws:iam::111111111111:user/sidebus is not authorized to perform: events:PutRule on resource: "
+        f"{rule_arn('r', 'b')} because no resource-based policy allows the events:PutRule action"
+    )
     statement = {"Effect": "Allow", "Principal": "*", "Action": ["events:PutRule", "events:DescribeRule"]}
+    statement["Resource"] = rule_arn("*", "b")
     bridge.buses.put_permission(WORLD, {"EventBusName": "b", "Policy": json.dumps({"Statement": statement})})
     bridge.rules.put(OTHER_ACCOUNT, given)
     told = bridge.rules.describe(OTHER_ACCOUNT, "r", bus_arn("b"))

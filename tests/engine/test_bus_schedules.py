@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 
 from broker.errors import BrokerFailure
 from broker.queues import Queue
+from broker.store.port import BusItem
 from engine.bus_support import Bridge, rule_arn
 from engine.support import WORLD, Engine
 
@@ -166,6 +168,23 @@ def test_a_start_that_did_not_happen_comes_again(bridge: Bridge) -> None:
     bridge.engine.advance(10)
     assert times(bridge, bridge.engine.find(queue.name)) == ["2023-11-14T22:14:20Z"]
     assert bridge.rule().counts["TriggeredRules"] == 2
+
+
+def test_on_a_full_disk_a_start_is_tried_once_a_second(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = schedule(bridge, "rate(10 minutes)")
+    tried = []
+
+    def fail(item: BusItem) -> None:
+        tried.append(bridge.engine.clock.now_ms())
+        raise BrokerFailure("the disk is full")
+
+    bridge.engine.advance(10 * MINUTE_S - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(bridge.engine.store.buses, "put_item", fail)
+        bridge.engine.advance(30)
+    assert [later - earlier for earlier, later in pairwise(tried)] == [1000] * 29
+    bridge.engine.advance(2)
+    assert times(bridge, bridge.engine.find(queue.name)) == ["2023-11-14T22:23:20Z"]
 
 
 def test_schedules_of_thousands_of_rules_are_kept_apart(bridge: Bridge) -> None:

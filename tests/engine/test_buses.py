@@ -80,6 +80,7 @@ def test_what_cannot_be_a_bus_is_refused(bridge: Bridge) -> None:
     assert refusal(ResourceAlreadyExistsException, create, "b") == "Event bus b already exists."
     assert refusal(ResourceAlreadyExistsException, create, "default") == "Event bus default already exists."
     assert refusal(ValidationException, create, "a/b") == "Event bus name must not contain '/'."
+    assert refusal(ValidationException, create, "aws.a/b") == "EventBus name starting with 'aws.' is not valid."
     assert "standard Amazon SQS queue" in refusal(
         ValidationException, create, "c", DeadLetterConfig={"Arn": QUEUE_ARN + ".fifo"}
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.errors import BrokerFailure
+from broker.names import World
 from engine.support import Engine
 
 
@@ -142,3 +143,33 @@ def test_a_job_of_the_brokers_own_that_fails_fails_its_group(engine: Engine, cap
     assert isinstance(told[0], BrokerFailure)
     assert engine.counts(queue) == (0, 0, 0)
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_while_every_commit_fails_the_broker_tries_no_more_often_as_time_goes_by(engine: Engine) -> None:
+    def everything(engine: Engine) -> None:
+        events, world = engine.broker.events, World("000000000000", "us-east-1")
+        bus = events.buses.describe(world, "default")["Arn"]
+        events.archives.create(world, {"ArchiveName": "a", "EventSourceArn": bus, "RetentionDays": 1})
+        events.rules.put(world, {"Name": "r", "ScheduleExpression": "rate(1 minute)"})
+        engine.broker.streams.definitions.create(world, "s", 2)
+        engine.queues.purge(engine.create("q"))
+
+    everything(engine)
+    engine.settle()
+    begin, groups = engine.store.begin, 0
+
+    def counted() -> None:
+        nonlocal groups
+        groups += 1
+        begin()
+
+    def full() -> None:
+        raise OSError("the disk is full")
+
+    engine.store.begin, engine.store.commit = counted, full  # type: ignore[method-assign]
+    counts = []
+    for _ in range(4):
+        groups = 0
+        engine.clock.advance(60_000)
+        counts.append(groups)
+    assert counts[-1] <= counts[1] < 60 * 20

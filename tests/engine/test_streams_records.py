@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -454,3 +456,47 @@ def test_relaxed_has_no_quotas(engine: StreamEngine) -> None:
 def test_errors_are_the_domains(engine: StreamEngine) -> None:
     with pytest.raises(DomainError):
         engine.streams.find(WORLD)
+
+
+def test_a_full_disk_costs_no_appointment(engine: StreamEngine) -> None:
+    """Expiry and the end of an update: what could not be done is done when there is room, and not tried in a whirl."""
+    stream = engine.create()
+    engine.put(stream, "a")
+    engine.definitions.increase_retention(stream, 25)
+    engine.advance(1)
+    works, tries = engine.store.streams._execute, 0
+
+    def full(sql: str, *parameters: Any) -> sqlite3.Cursor:
+        nonlocal tries
+        if sql.startswith(("INSERT", "DELETE", "UPDATE")):
+            tries += 1
+            raise sqlite3.OperationalError("database or disk is full")
+        return works(sql, *parameters)
+
+    engine.store.streams._execute = full
+    engine.advance(25 * HOUR_MS)
+    assert 0 < tries < 10
+    assert engine.store._connection.execute("SELECT count(*) FROM segment").fetchone() == (1,)
+    assert engine.read(engine.find().shards[0]) == [], "expired it is all the same"
+    engine.store.streams._execute = works
+    engine.advance(2000)
+    assert engine.store._connection.execute("SELECT count(*) FROM segment").fetchone() == (0,)
+
+
+def test_a_damaged_page_ends_who_is_to_be_given_it(engine: StreamEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = engine.create()
+    engine.put(stream, "a")
+    client = engine.subscribe(engine.consumers.register(stream, "c"), stream.shards[0], "LATEST")
+    engine.settle()
+
+    def damaged(*_: object) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.store.streams, "segments", damaged)
+        engine.put(stream, "b")
+        engine.advance(10_000)
+    assert (client.ended, client.texts) == ([None], [])
+    engine.put(engine.find(), "c")
+    engine.settle()
+    assert engine.read(engine.find().shards[0]) == ["a", "c"]

@@ -95,6 +95,43 @@ def node_with() -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def java_with() -> Callable[..., str]:
+    """`java_with(name, least_java, *artifacts)`: a class path that has them, each `group:name:version`, by Maven."""
+
+    def make(name: str, least_java: int, *artifacts: str) -> str:
+        java, maven = shutil.which("java"), shutil.which("mvn")
+        if java is None or maven is None:
+            pytest.skip("Java and Maven are not on this machine")
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
+        version = re.search(r'"([0-9]+)', said)
+        if version is None or int(version[1]) < least_java:
+            pytest.skip(f"Java {least_java} or newer is needed, this machine has {said.splitlines()[0]}")
+        directory, ready = _fresh(f"sdk-{name}", " ".join(artifacts))
+        if not ready:
+            (directory / "pom.xml").write_text(_pom(artifacts))
+            command: list[str | Path] = [maven, "-q", "-B", "dependency:build-classpath", "-Dmdep.outputFile=classpath"]
+            _install(", ".join(artifacts), command, directory)
+            (directory / "installed").write_text(" ".join(artifacts))
+        return (directory / "classpath").read_text()
+
+    return make
+
+
+def _pom(artifacts: tuple[str, ...]) -> str:
+    dependencies = "".join(
+        "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>".format(
+            *artifact.split(":")
+        )
+        for artifact in artifacts
+    )
+    return (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>sidebus</groupId><artifactId>client</artifactId><version>1</version>"
+        f"<dependencies>{dependencies}</dependencies></project>"
+    )
+
+
 @pytest.fixture
 def client_environment(sidebus: Any, account: str) -> dict[str, str]:
     """What a user sets, and nothing of this machine's own AWS configuration."""

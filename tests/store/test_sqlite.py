@@ -295,7 +295,7 @@ def test_the_log_stays_short_under_steady_writes_and_reads_stay_right(
     engine = Engine(tmp_path)
     queue = engine.create("q")
     fifo = engine.create("q.fifo")
-    log, longest, checkpoints = tmp_path / f"{DATABASE}-wal", 0, set()
+    log, longest, checkpoints, beside = tmp_path / f"{DATABASE}-wal", 0, set(), 0
     for number in range(1500):
         engine.send(queue, f"{number:05}" + "x" * 4000)
         engine.send(fifo, f"{number:05}", group_id=str(number % 50))
@@ -303,12 +303,14 @@ def test_the_log_stays_short_under_steady_writes_and_reads_stay_right(
         if number % 3 == 0:
             engine.delete(queue, *engine.receive(queue, 1))
         longest = max(longest, log.stat().st_size)
-        if engine.store._checkpoint is not None:
-            checkpoints.add(engine.store._checkpoint)
-            if len(checkpoints) % 2:  # now and then the disk is slower than we are
-                engine.store._checkpoint.join()
+        checkpoint = engine.store._checkpoint
+        beside = beside + 1 if checkpoint in checkpoints else 0
+        if checkpoint is not None:
+            checkpoints.add(checkpoint)
+            if beside == 20:  # a busy machine may not let its thread run at all
+                checkpoint.join()
     assert len(checkpoints) > 10
-    assert longest < 8 * 1024 * 1024
+    assert longest < 4 * 1024 * 1024
     assert engine.counts(queue) == (1000, 0, 0)
     assert engine.counts(fifo) == (1500, 0, 0)
     assert engine.rows("PRAGMA integrity_check") == [("ok",)]

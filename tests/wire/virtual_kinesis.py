@@ -14,7 +14,7 @@ from broker.limits import RELAXED, Limits
 from broker.store.sqlite import SqliteStore
 from protocols.application import Application, Settings
 from protocols.http.message import Answer, Cancel, Request, Response, StreamingResponse
-from protocols.wire.eventstream import Decoder
+from protocols.wire.eventstream import decode
 
 ACCOUNT = "111111111111"
 REGION = "us-east-1"
@@ -60,8 +60,7 @@ class Reader:
 
     @property
     def messages(self) -> list[tuple[dict[str, Any], bytes]]:
-        decoder = Decoder()
-        return [(dict(message.headers), message.payload) for message in decoder.feed(self.raw)]
+        return [(message.headers, message.payload) for message in decode(self.raw)]
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -76,7 +75,7 @@ class Reader:
         headers, payload = self.messages[-1]
         if headers[":message-type"] != "exception":
             return None
-        return headers[":exception-type"], json.loads(payload)["message"]
+        return str(headers[":exception-type"]), json.loads(payload)["message"]
 
 
 class VirtualKinesis:
@@ -149,8 +148,7 @@ class VirtualKinesis:
     def put(self, *texts: str, key: str = "k", name: str = "s") -> list[str]:
         """The numbers of new records."""
         return [
-            self("PutRecord", StreamName=name, Data=text.encode(), PartitionKey=key)["SequenceNumber"]
-            for text in texts
+            self("PutRecord", StreamName=name, Data=text.encode(), PartitionKey=key)["SequenceNumber"] for text in texts
         ]
 
     def iterator(self, kind: str = "TRIM_HORIZON", shard: str = SHARD, name: str = "s", **given: Any) -> str:
