@@ -8,7 +8,7 @@ was put.
 examples:
   python -m bench.events --quick                          a few minutes: exact and wildcard, 1, 100 and 10,000 rules
   python -m bench.events --only sidebus --workloads exact --entries 10
-  python -m bench.events --json run.json                  everything: half an hour
+  python -m bench.events --json run.json                  everything: an hour, for peers are slow with many rules
 """
 
 from __future__ import annotations

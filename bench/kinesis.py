@@ -8,7 +8,7 @@ examples:
   python -m bench.kinesis --quick                          a few minutes
   python -m bench.kinesis --only sidebus --workloads put-records,get-records --protocol cbor
   python -m bench.kinesis --workloads retained --retained 10000000 --only sidebus-normal,sidebus-full
-  python -m bench.kinesis --json run.json                  everything: a quarter of an hour
+  python -m bench.kinesis --json run.json                  everything: half an hour
 """
 
 from __future__ import annotations

@@ -115,11 +115,10 @@ class Comparison:
                 self.progress.say(f"warming up {name}")
                 try:
                     self.warm_up(started, size)
+                    running[name] = started
                 except NotServed as reason:
                     self.skip(name, str(reason))
-                    continue
                 started.pause()
-                running[name] = started
             yield running
 
     def warm_up(self, server: Running, size: int) -> None:

@@ -16,7 +16,9 @@ from broker.names import partition_of
 
 
 def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [item for item in value or [] if isinstance(item, str)]
+    if isinstance(value, str):
+        return [value]
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def statement(label: str, accounts: Iterable[str], actions: Iterable[str], arn: str, region: str) -> dict[str, Any]:

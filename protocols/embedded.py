@@ -23,6 +23,7 @@ from broker.limits import PROFILES
 from broker.store.sqlite import SqliteStore
 from protocols.application import Application, Settings
 from protocols.delivery.api_destination import ApiDestinationTransport
+from protocols.delivery.channels import ChannelDriver
 from protocols.delivery.client import Client
 from protocols.delivery.driver import Driver
 from protocols.delivery.functions import Functions, LambdaTransport
@@ -75,10 +76,12 @@ async def running(
             AUTHORIZATION: AuthorizationTransport(tokens, connections),
         },
     )
+    channels = ChannelDriver(broker, None if data is None else data / "channels")
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(clock.run)
             tasks.start_soon(driver.run)
+            tasks.start_soon(channels.run)
             yield Application(broker, settings, signer)
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:

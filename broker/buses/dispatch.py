@@ -78,7 +78,6 @@ class Dispatch:
         self._notifications = notifications
         self._remote = remote
         self._streams = streams
-        self.enforce_policies = False  # whether queues and topics must let a rule in by their policies
         self.on_archive: Callable[[Rule, Event], None] = lambda rule, event: None
 
     def deliver(self, bus: Bus, event: Event) -> None:
@@ -179,7 +178,7 @@ class Dispatch:
             )
         if not queue_messages.fits(text, {}):
             raise Refused(dead_letters.INVALID_PARAMETER, "The message contains characters outside the allowed set.")
-        asked = self.enforce_policies and "RoleArn" not in target.document
+        asked = self._registry.enforce_policies and "RoleArn" not in target.document
         if asked and not dead_letters.lets_rule_in(queue, rule.arn):
             raise _not_authorized("sqs:SendMessage", "queue")
 
@@ -196,7 +195,7 @@ class Dispatch:
             or queue.fifo
             or size_bytes > queue.settings.maximum_message_bytes
             or not queue_messages.fits(event.text, attributes)
-            or (self.enforce_policies and not dead_letters.lets_rule_in(queue, rule.arn))
+            or (self._registry.enforce_policies and not dead_letters.lets_rule_in(queue, rule.arn))
         ):
             rule.counts["InvocationsFailedToBeSentToDlq"] += 1
             return
@@ -221,7 +220,7 @@ class Dispatch:
         topic = self._notifications.topics.get(target.arn)
         if topic is None:
             raise Refused(dead_letters.NO_RESOURCE, "Topic does not exist")
-        if self.enforce_policies and "RoleArn" not in target.document:
+        if self._registry.enforce_policies and "RoleArn" not in target.document:
             account, policy = rule.bus.world.account, topic.attributes.get("Policy")
             if not allows_service(policy, "events.amazonaws.com", "sns:Publish", topic.arn, rule.arn, account):
                 raise _not_authorized("SNS:Publish", "topic")
@@ -265,8 +264,9 @@ class Dispatch:
             return
         if there is None:
             raise Refused(dead_letters.NO_RESOURCE, f"Event bus {name} does not exist.")
-        document = event.document
-        if not permissions.lets_in(there, here.world.account, document["source"], document["detail-type"], rule.arn):
+        if self._registry.enforce_policies and not permissions.lets_in(
+            there, here.world.account, event.document["source"], event.document["detail-type"], rule.arn
+        ):
             raise _not_authorized("events:PutEvents", "event bus")
         rule.counts["Invocations"] += 1
         self._match(there, event.sent_on(here), arrivals)

@@ -139,7 +139,12 @@ def _read_detail(detail: str) -> tuple[dict[str, Any], str, bool]:
     try:
         parsed = orjson.loads(detail)
         written = orjson.dumps(parsed).decode()
-        exact = _DOUBTFUL.search(detail) is None or _NUMBER.findall(detail) == _NUMBER.findall(written)
+        exact = (
+            _DOUBTFUL.search(detail) is None
+            or detail == written
+            or detail.replace(", ", ",").replace(": ", ":") == written  # as Python's json writes
+            or _NUMBER.findall(detail) == _NUMBER.findall(written)
+        )
     except orjson.JSONDecodeError:
         parsed, exact = _parsed(detail), False  # halves of surrogate pairs
     except orjson.JSONEncodeError:

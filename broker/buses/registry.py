@@ -42,6 +42,8 @@ class Registry:
         self.commit = commit
         self.entropy = entropy
         self.limits = limits
+        # Whether queues, topics and other accounts' buses must let somebody in by their policies.
+        self.enforce_policies = False
         self.buses: dict[str, Bus] = {}
         self._by_name: dict[tuple[World, str], Bus] = {}
         self._items: dict[str, dict[tuple[World, str], Document]] = {}

@@ -58,8 +58,8 @@ class Events:
         self.publisher.buses_for = self.endpoints.buses_for
 
     def enforce_policies(self) -> None:
-        """From now on a queue or a topic must let EventBridge in by its policy, as on AWS."""
-        self.dispatch.enforce_policies = True
+        """From now on queues, topics and other accounts' buses must let somebody in by their policies, as on AWS."""
+        self.registry.enforce_policies = True
 
     def load(self) -> None:
         """Takes over what the store knows."""

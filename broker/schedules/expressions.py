@@ -2,9 +2,10 @@
 
 The EventBridge guide, "Using cron and rate expressions to schedule rules", is the rule; where it is silent this
 follows Quartz, whose notation AWS took over: `*/60` is an increment too large, `0/5,` has a harmless comma, a range may
-go round the end (`20-2`, `NOV-FEB`, not years), `31W` is nothing in shorter months, and W never leaves its month.
+go round the end (`20-2`, `NOV-FEB`, not years), `31W` is nothing in shorter months, W never leaves its month, and `LW`
+is a month's last weekday.
 
-Ugly: what Quartz knows and the guide does not name is refused (`LW`, `L-3`, `/` on days of the week), though AWS may
+Ugly: what else Quartz knows and the guide does not name is refused (`L-3`, `/` on days of the week), though AWS may
 well take some of it.
 """
 
@@ -57,12 +58,13 @@ class _DaysOfMonth:
     days: frozenset[int]
     last: bool
     near: frozenset[int]  # the weekdays nearest to these
+    last_weekday: bool  # the one nearest to the last
 
     def of(self, first_weekday: int, length: int) -> list[int]:
         days = {day for day in self.days if day <= length}
         if self.last:
             days.add(length)
-        for day in self.near:
+        for day in self.near | {length} if self.last_weekday else self.near:
             if day <= length:
                 weekday = (first_weekday + day - 1) % 7
                 if weekday == 6:
@@ -207,12 +209,13 @@ def _cron(
 def _days_of_month(items: list[str]) -> _DaysOfMonth:
     near = [found for item in items if (found := _NEAREST_WEEKDAY.fullmatch(item))]
     plain = [item for item in items if item != "L" and not item.endswith("W")]
-    if len(near) + len(plain) + items.count("L") != len(items):
+    if len(near) + len(plain) + items.count("L") + items.count("LW") != len(items):
         raise InvalidScheduleExpression("W follows a day of the month")
     return _DaysOfMonth(
         frozenset(_all(_DAY_OF_MONTH, plain)),
         "L" in items,
         frozenset(_value(_DAY_OF_MONTH, found[1]) for found in near),
+        "LW" in items,
     )
 
 

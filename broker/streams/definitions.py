@@ -412,7 +412,7 @@ class Definitions:
         self._registry.rate("PutResourcePolicy", _world_of(resource))
         try:
             statements = json.loads(policy)["Statement"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             statements = None
         if not isinstance(statements, list | dict) or not statements:
             raise InvalidArgumentException("The resource policy is not valid: it must be JSON with a Statement.")

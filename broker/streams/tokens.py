@@ -64,9 +64,11 @@ def read_list_token(kind: str, text: str) -> tuple[dict[str, Any], int, bytes] |
     try:
         raw = b64decode(text, validate=True)
         found, fields, given_ms = json.loads(raw[_SIGNATURE:])
-    except (Error, ValueError, TypeError):
+    except (Error, ValueError, TypeError, RecursionError):
         return None
-    return (fields, given_ms, raw) if found == kind else None
+    if found != kind or type(fields) is not dict or type(fields.get("mark", 0)) is not int or type(given_ms) is not int:
+        return None  # nobody has looked at the signature yet
+    return fields, given_ms, raw
 
 
 def is_signed_list(raw: bytes, secret: str) -> bool:

@@ -128,6 +128,7 @@ def test_days_of_the_month() -> None:
     assert days("cron(0 8 31 * ? *)", "2024-03-31 08:00", 3) == ["2024-05-31", "2024-07-31", "2024-08-31"]
     assert days("cron(0 8 29 2 ? *)", "2096-03-01", 2) == ["2104-02-29", "2108-02-29"]  # 2100 is no leap year
     assert days("cron(0 8 29 2 ? *)", "1996-03-01", 2) == ["2000-02-29", "2004-02-29"]
+    assert days("cron(0 8 LW * ? *)", "2024-02-01", 4) == ["2024-02-29", "2024-03-29", "2024-04-30", "2024-05-31"]
     assert days("cron(0 8 15,L * ? *)", "2024-02-01", 3) == ["2024-02-15", "2024-02-29", "2024-03-15"]
 
 
@@ -225,7 +226,6 @@ def test_valid(text: str) -> None:
         "cron(0 0 ? * 3#1,6#3 *)",  # the guide's
         "cron(0 0 ? * 6,3#1 *)",
         "cron(0 0 ? * MON/2 *)",
-        "cron(0 0 LW * ? *)",
         "cron(0 0 L-3 * ? *)",
         "cron(0 0 W * ? *)",
         "cron(0 0 1-5W * ? *)",
@@ -293,6 +293,11 @@ def asked_day(of_month: str, of_week: str, day: date) -> bool:
         for item in of_month.split(","):
             if item == "L":
                 if tomorrow.month != day.month:
+                    return True
+            elif item == "LW":
+                ahead = [tomorrow + timedelta(n) for n in range(3)]
+                rest = [d for d in ahead if d.month == day.month and is_weekday(d)]
+                if is_weekday(day) and not rest and ahead[-1].month != day.month:
                     return True
             elif item.endswith("W"):
                 try:
@@ -366,7 +371,7 @@ WEEKDAY = st.integers(1, 7).map(lambda n: DAY_NAMES[n - 1] if n % 2 else str(n))
 OF_MONTH = st.one_of(
     field(1, 31),
     st.lists(
-        st.just("L") | st.sampled_from([1, 2, 15, 28, 29, 30, 31]).map("{}W".format) | st.integers(1, 31).map(str),
+        st.sampled_from(["L", "LW"]) | st.sampled_from([1, 2, 15, 28, 29, 30, 31]).map("{}W".format) | st.integers(1, 31).map(str),
         min_size=1,
     ).map(lambda items: ",".join(items[:3])),
 )
@@ -429,7 +434,7 @@ def test_every_day_of_four_years(of: tuple[str, str], year: int) -> None:
 
 def test_every_special_day_of_six_years() -> None:
     """Time enough for months to begin and to end on every day of the week."""
-    of_month = ["L", *(f"{day}W" for day in range(1, 32))]
+    of_month = ["L", "LW", *(f"{day}W" for day in range(1, 32))]
     of_week = ["L", *(f"{day}L" for day in DAY_NAMES), *(f"{day}#{n}" for day in range(1, 8) for n in range(1, 6))]
     for of in [(day, "?") for day in of_month] + [("?", day) for day in of_week]:
         assert all_days(*of, 2023, 2028) == all_days_by_hand(*of, 2023, 2028), of

@@ -295,6 +295,7 @@ class Streaming(RuleBasedStateMachine):
             return push(event)
 
         client.subscription._push = watched
+        self.subscribers = [one for one in self.subscribers if one[0].ended in ([], [None])]  # it may have taken over
         self.subscribers.append((client, shard.index, start))
         self.done(True)
 

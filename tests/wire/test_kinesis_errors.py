@@ -7,6 +7,7 @@ reason. Time stands still, so quotas a second are exact.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -627,6 +628,30 @@ def test_another_account_needs_a_policy(start_sidebus: Any, connect: Any) -> Non
             f"resource: {resource} because no resource-based policy allows the kinesis:{name} action",
         }
         assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+# what somebody made up
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize("operation", ["ListStreams", "ListShards", "ListStreamConsumers"])
+@pytest.mark.parametrize(
+    "inside", [DEEP, b"[]", b"{}", b'["%s",[],1]', b'["%s",7,"x"]', b'["%s",{"mark":[]},1]', b'["%s",{"mark":1},{}]']
+)
+def test_a_token_of_somebody_elses_making(kinesis: VirtualKinesis, operation: str, inside: bytes) -> None:
+    kinesis.stream()
+    token = b64encode(b"8 bytes!" + inside.replace(b"%s", operation.encode())).decode()
+    given = {"StreamARN": ARN} if operation == "ListStreamConsumers" else {}
+    text = "The provided NextToken is invalid."
+    assert kinesis.refusal(operation, NextToken=token, **given) == Refusal(INVALID, text, 400)
+
+
+@pytest.mark.parametrize("policy", [DEEP.decode(), '{"Statement":' + DEEP.decode(), "7", "[]", '{"Statement":7}'])
+def test_a_policy_that_is_none(kinesis: VirtualKinesis, policy: str) -> None:
+    text = "The resource policy is not valid: it must be JSON with a Statement."
+    given = {"ResourceARN": kinesis.stream(), "Policy": policy}
+    assert kinesis.refusal("PutResourcePolicy", **given) == Refusal(INVALID, text, 400)
 
 
 # golden bytes
