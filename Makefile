@@ -15,7 +15,7 @@ serve: $(STAMPS)/run ## start the sidecar on http://127.0.0.1:4566 (options: mak
 	@exec $(BIN)/sidebus serve $(ARGS)
 
 test: $(STAMPS)/test ## run the tests (under two minutes)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 test-all: $(STAMPS)/test ## run the slow tests too: other SDKs, 100 kills, 10,000 malformed requests
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

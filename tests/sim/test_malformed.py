@@ -46,6 +46,9 @@ def check_form(case: Case, answer: Answer) -> None:
     elif kind.startswith("application/x-amz-json"):
         assert answer.headers["x-amzn-requestid"]
         assert orjson.loads(answer.body)["__type"]
+    elif kind == "application/x-amz-cbor-1.1":
+        assert answer.headers["x-amzn-requestid"]
+        assert b"__type" in answer.body
     elif kind == "application/json":  # the query protocol's, on demand
         assert answer.headers["x-amzn-requestid"]
         assert orjson.loads(answer.body)["Error"].keys() == {"Code", "Message", "Type"}

@@ -288,7 +288,7 @@ def test_only_the_owner_of_a_token_knows_its_form(sqs: Any) -> None:
 # what is not served
 
 
-@pytest.mark.parametrize(("service", "operation"), [("dynamodb", "list_tables"), ("cloudformation", "list_stacks")])
+@pytest.mark.parametrize(("service", "operation"), [("ssm", "list_documents"), ("cloudformation", "list_stacks")])
 def test_a_service_that_is_not_here_says_so(sidebus: Any, connect: Connect, service: str, operation: str) -> None:
     with pytest.raises(ClientError, match=rf"Sidebus serves .*\bsqs\b.*, not {service}\."):
         getattr(connect(sidebus, service), operation)()
