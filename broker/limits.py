@@ -96,8 +96,10 @@ class Limits:
     bus_rules: int | None  # [11] of one bus
     event_connections: int | None  # [11]
     api_destinations: int | None  # [11]
+    api_destination_rate_per_s: int | None  # [11] of one that names none: invocations
     event_endpoints: int | None  # [11]
     event_replays: int | None  # [11] running at once
+    replay_start_ms: int  # STARTING, so long that a client can cancel one; AWS gives no figure
     shards: int | None  # [K1] open ones of an account in a region, and so the next
     on_demand_streams: int | None  # [K1]
     streams_creating: int | None  # [K2] CreateStream: at once
@@ -144,8 +146,10 @@ RELAXED = Limits(
     bus_rules=None,
     event_connections=None,
     api_destinations=None,
+    api_destination_rate_per_s=None,
     event_endpoints=None,
     event_replays=None,
+    replay_start_ms=500,
     shards=None,
     on_demand_streams=None,
     streams_creating=None,
@@ -154,7 +158,7 @@ RELAXED = Limits(
     shard_count_updates=None,
     stream_mode_updates=None,
     encryption_updates=None,
-    shard_count_factor=None,
+    shard_count_factor=2,  # a program that asks for more would fail at AWS each time
     shard_write_bytes_per_s=None,
     shard_write_records_per_s=None,
     shard_read_bytes_per_s=None,
@@ -192,8 +196,10 @@ AWS = Limits(
     bus_rules=300,
     event_connections=3_000,
     api_destinations=3_000,
+    api_destination_rate_per_s=300,
     event_endpoints=100,
     event_replays=10,
+    replay_start_ms=5_000,
     shards=SHARD_QUOTA,
     on_demand_streams=ON_DEMAND_STREAM_QUOTA,
     streams_creating=5,

@@ -1,7 +1,7 @@
 """API destinations: HTTP endpoints that rules have as targets.
 
 What is sent there, and how often, is settled at each attempt from what stands here then (`invocation`, `rate`), so a
-change reaches what already waits.
+change reaches what already waits. Whether one is ACTIVE is its connection's state, and nothing that is kept.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 from broker.buses import connections
 from broker.buses.bus import events_arn
-from broker.buses.connections import Connections, Parameters, check_endpoint, page
+from broker.buses.connections import Connections, Parameters, check_endpoint
+from broker.buses.notices import Notices
 from broker.buses.registry import Document, Registry
 from broker.errors import LimitExceededException, ResourceAlreadyExistsException, ResourceNotFoundException
 from broker.names import World, parse_arn
 
 KIND = "api-destination"
+SHOWN_RATE_PER_S = 300  # of one that was given none; limits.py says whether it is kept to
 
 _SETTINGS = ("Description", "ConnectionArn", "InvocationEndpoint", "HttpMethod", "InvocationRateLimitPerSecond")
 
@@ -29,9 +31,11 @@ class Invocation(NamedTuple):
 
 
 class ApiDestinations:
-    def __init__(self, registry: Registry, connections: Connections) -> None:
+    def __init__(self, registry: Registry, connections: Connections, notices: Notices) -> None:
         self._registry = registry
         self._connections = connections
+        self._notices = notices
+        connections.on_usable = self._connection_usable
 
     # operations
 
@@ -47,7 +51,6 @@ class ApiDestinations:
             raise LimitExceededException("The requested resource exceeds the maximum number allowed.")
         document = {
             "ApiDestinationArn": events_arn(world, f"api-destination/{name}/{registry.entropy.uuid()}"),
-            "CreationTime": registry.clock.now_ms(),
         }
         return self._set(world, name, document, parameters)
 
@@ -67,20 +70,15 @@ class ApiDestinations:
         document = self._find(world, parameters["Name"])
         return {"Name": parameters["Name"], **self._shown(document), **_settings(document)}
 
-    def list(self, world: World, parameters: Parameters) -> dict[str, Any]:
-        """ListApiDestinations."""
-        self._registry.commit.enter()
-        prefix, connection_arn = parameters.get("NamePrefix", ""), parameters.get("ConnectionArn")
-        documents = {
-            name: document
-            for (owner, name), document in self._registry.items(KIND).items()
-            if owner == world and name.startswith(prefix) and connection_arn in (None, document["ConnectionArn"])
-        }
-        names, token = page(list(documents), parameters)
-        shown = [{"Name": name, **self._shown(documents[name]), **_settings(documents[name])} for name in names]
-        for entry in shown:
-            entry.pop("Description", None)
-        return {"ApiDestinations": shown} if token is None else {"ApiDestinations": shown, "NextToken": token}
+    def list_api_destinations(
+        self, world: World, name_prefix: str = "", connection_arn: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Each as DescribeApiDestination tells it, in the order of their names."""
+        return [
+            {"Name": name, **self._shown(document), **_settings(document)}
+            for (owner, name), document in sorted(self._registry.items(KIND).items())
+            if owner == world and name.startswith(name_prefix) and connection_arn in (None, document["ConnectionArn"])
+        ]
 
     # for targets and transports
 
@@ -94,7 +92,10 @@ class ApiDestinations:
     def rate(self, arn: str) -> int | None:
         """InvocationRateLimitPerSecond, of all rules together."""
         document = self._named(arn)
-        limit: int | None = None if document is None else document.get("InvocationRateLimitPerSecond")
+        if document is None:
+            return None
+        default = self._registry.limits.api_destination_rate_per_s
+        limit: int | None = document.get("InvocationRateLimitPerSecond", default)
         return limit
 
     def _named(self, arn: str) -> Document | None:
@@ -119,20 +120,38 @@ class ApiDestinations:
             raise ResourceNotFoundException(f"Connection {parameters['ConnectionArn']} does not exist.")
         if "InvocationEndpoint" in parameters:
             check_endpoint("InvocationEndpoint", parameters["InvocationEndpoint"])
+        before = "ConnectionArn" in document and self._active(document)
         document |= {member: parameters[member] for member in _SETTINGS if member in parameters}
-        document["LastModifiedTime"] = self._registry.clock.now_ms()
+        document["LastModifiedTime"] = now_ms = self._registry.clock.now_ms()
+        document.setdefault("CreationTime", now_ms)
         self._registry.put_item(KIND, world, name, document)
+        if self._active(document) != before:
+            self._tell(world, name, document, active=not before)
         return self._shown(document)
 
+    def _active(self, document: Document) -> bool:
+        return self._connections.state(document["ConnectionArn"]) in connections.USABLE
+
     def _shown(self, document: Document) -> dict[str, Any]:
-        usable = self._connections.state(document["ConnectionArn"]) in connections.USABLE
         return {
             "ApiDestinationArn": document["ApiDestinationArn"],
-            "ApiDestinationState": "ACTIVE" if usable else "INACTIVE",
-            "CreationTime": document["CreationTime"] / 1000,
-            "LastModifiedTime": document["LastModifiedTime"] / 1000,
+            "ApiDestinationState": "ACTIVE" if self._active(document) else "INACTIVE",
+            "CreationTime": document["CreationTime"],
+            "LastModifiedTime": document["LastModifiedTime"],
         }
+
+    # states
+
+    def _connection_usable(self, connection_arn: str, usable: bool) -> None:
+        for (world, name), document in sorted(self._registry.items(KIND).items()):
+            if document["ConnectionArn"] == connection_arn:
+                self._tell(world, name, document, active=usable)
+
+    def _tell(self, world: World, name: str, document: Document, *, active: bool) -> None:
+        detail_type = f"API Destination {'Activated' if active else 'Deactivated'}"
+        self._notices.tell(world, detail_type, document["ApiDestinationArn"], {"ApiDestinationName": name})
 
 
 def _settings(document: Document) -> dict[str, Any]:
-    return {member: document[member] for member in _SETTINGS if member in document}
+    given = {member: document[member] for member in _SETTINGS if member in document}
+    return {"InvocationRateLimitPerSecond": SHOWN_RATE_PER_S, **given}

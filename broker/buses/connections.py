@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from broker.buses.bus import events_arn
+from broker.buses.notices import Notices
 from broker.buses.registry import Document, Registry
 from broker.errors import (
     LimitExceededException,
@@ -35,7 +36,11 @@ _REQUIRED = {  # CreateConnection, which UpdateConnection's shapes do not ask fo
     OAUTH: ("ClientParameters", "AuthorizationEndpoint", "HttpMethod"),
 }
 _TIMES = ("CreationTime", "LastModifiedTime", "LastAuthorizedTime")
+_STARTED = ("ConnectionArn", "ConnectionState", "CreationTime", "LastModifiedTime")  # CreateConnection
+_ANSWERED = ("ConnectionArn", "ConnectionState", *_TIMES)
+_LISTED = (*_ANSWERED, "AuthorizationType", "StateReason")
 _DESCRIBED = (
+    *_ANSWERED,
     "StateReason",
     "Description",
     "AuthorizationType",
@@ -44,7 +49,14 @@ _DESCRIBED = (
 )
 _SECRETS = {"Password", "ApiKeyValue", "ClientSecret"}
 _MAX_REASON_CHARS = 512
-_PAGE = 100
+
+# The events that tell of states (guide, "Amazon EventBridge events detail reference").
+_ENTERED = {
+    AUTHORIZED: "Connection Authorized",
+    ACTIVE: "Connection Activated",
+    AUTHORIZING: "Connection Authorization Started",
+    DEAUTHORIZED: "Connection Deauthorized",
+}
 
 Parameters = Mapping[str, Any]
 
@@ -60,13 +72,6 @@ class Credentials(NamedTuple):
     revision: int  # another each time that the parameters change
 
 
-def page(names: list[str], parameters: Parameters) -> tuple[list[str], str | None]:
-    """The part of some names that NextToken and Limit ask for, and the next token: the last name of the part."""
-    after, limit = parameters.get("NextToken", ""), parameters.get("Limit", _PAGE)
-    wanted = sorted(name for name in names if name > after)
-    return wanted[:limit], wanted[limit - 1] if len(wanted) > limit else None
-
-
 def check_endpoint(parameter: str, url: str) -> None:
     """AWS takes HTTPS alone; here an endpoint may be a test's own server."""
     if not url.startswith(("https://", "http://")):
@@ -74,11 +79,15 @@ def check_endpoint(parameter: str, url: str) -> None:
 
 
 class Connections:
-    """`on_authorize` is called with the ARN of a connection whose authorization endpoint is to be asked."""
+    """`on_authorize` is called with the ARN of a connection whose authorization endpoint is to be asked, `on_usable`
+    with one that can be used from now on, or cannot any longer.
+    """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, notices: Notices) -> None:
         self._registry = registry
+        self._notices = notices
         self.on_authorize: Callable[[str], None] = lambda arn: None
+        self.on_usable: Callable[[str, bool], None] = lambda arn, usable: None
 
     # operations
 
@@ -96,18 +105,17 @@ class Connections:
         given = parameters["AuthParameters"]
         self._check(kind, given)
         secret_id = registry.entropy.uuid()
-        now_ms = registry.clock.now_ms()
         document = {
             "ConnectionArn": events_arn(world, f"connection/{name}/{registry.entropy.uuid()}"),
             "SecretArn": f"arn:{partition_of(world.region)}:secretsmanager:{world.region}:{world.account}:secret:"
             f"events!connection/{name}/{secret_id}-{secret_id[:6]}",
-            "CreationTime": now_ms,
             "Revision": 0,
         }
         self._set(world, document, parameters)
         document["AuthorizationType"], document["AuthParameters"] = kind, self._placed(world, given)
+        self._tell(world, name, document, "Connection Creation Started")
         self._authorize(world, name, document)
-        return _answer(document, "CreationTime", "LastModifiedTime")
+        return _plain(document, *_STARTED)
 
     def update(self, world: World, parameters: Parameters) -> dict[str, Any]:
         """UpdateConnection: what is not given stays, and authorization begins anew."""
@@ -124,8 +132,9 @@ class Connections:
         self._check(kind, merged)
         self._set(world, document, parameters)
         document["AuthorizationType"], document["AuthParameters"] = kind, merged
+        self._tell(world, name, document, "Connection Update Started")
         self._authorize(world, name, document)
-        return _answer(document, *_TIMES)
+        return _plain(document, *_ANSWERED)
 
     def deauthorize(self, world: World, parameters: Parameters) -> dict[str, Any]:
         """DeauthorizeConnection: forgets all authorization parameters."""
@@ -134,45 +143,35 @@ class Connections:
         document.pop("AuthParameters", None)
         document["LastModifiedTime"] = self._registry.clock.now_ms()
         document["Revision"] += 1
+        self._tell(world, name, document, "Connection Deauthorization Started")
         self._enter(world, name, document, DEAUTHORIZED, "")
-        answer = _answer(document, *_TIMES)
-        return {**answer, "ConnectionState": "DEAUTHORIZING"}
+        return {**_plain(document, *_ANSWERED), "ConnectionState": "DEAUTHORIZING"}
 
     def delete(self, world: World, parameters: Parameters) -> dict[str, Any]:
         """DeleteConnection. API destinations that use it are inactive from now on."""
         document = self._find(world, parameters["Name"])
         self._registry.remove_item(KIND, world, parameters["Name"])
-        answer = _answer(document, *_TIMES)
-        return {**answer, "ConnectionState": "DELETING"}
+        self._tell(world, parameters["Name"], document, "Connection Deletion Started")
+        if document["ConnectionState"] in USABLE:
+            self.on_usable(document["ConnectionArn"], False)
+        return {**_plain(document, *_ANSWERED), "ConnectionState": "DELETING"}
 
     def describe(self, world: World, parameters: Parameters) -> dict[str, Any]:
         """DescribeConnection."""
         document = self._find(world, parameters["Name"])
-        answer = {"Name": parameters["Name"], **_answer(document, *_TIMES), **_plain(document, *_DESCRIBED)}
+        answer = {"Name": parameters["Name"], **_plain(document, *_DESCRIBED)}
         if "AuthParameters" in document:
             answer["SecretArn"] = document["SecretArn"]
             answer["AuthParameters"] = _without_secrets(document["AuthParameters"])
         return answer
 
-    def list(self, world: World, parameters: Parameters) -> dict[str, Any]:
-        """ListConnections."""
-        self._registry.commit.enter()
-        prefix, state = parameters.get("NamePrefix", ""), parameters.get("ConnectionState")
-        documents = {
-            name: document
-            for (owner, name), document in self._registry.items(KIND).items()
-            if owner == world and name.startswith(prefix) and state in (None, document["ConnectionState"])
-        }
-        names, token = page(list(documents), parameters)
-        shown = [
-            {
-                "Name": name,
-                **_answer(documents[name], *_TIMES),
-                **_plain(documents[name], "AuthorizationType", "StateReason"),
-            }
-            for name in names
+    def list_connections(self, world: World, name_prefix: str = "", state: str | None = None) -> list[dict[str, Any]]:
+        """ListConnections' entries in the order of their names."""
+        return [
+            {"Name": name, **_plain(document, *_LISTED)}
+            for (owner, name), document in sorted(self._registry.items(KIND).items())
+            if owner == world and name.startswith(name_prefix) and state in (None, document["ConnectionState"])
         ]
-        return {"Connections": shown} if token is None else {"Connections": shown, "NextToken": token}
 
     # for API destinations and transports
 
@@ -249,6 +248,8 @@ class Connections:
         for member in ("Description", "KmsKeyIdentifier"):
             if member in parameters:
                 document[member] = parameters[member]
+        if document.get("KmsKeyIdentifier") == "":  # AWS's own key
+            del document["KmsKeyIdentifier"]
         connectivity = parameters.get("InvocationConnectivityParameters")
         if connectivity is not None:
             document.pop("InvocationConnectivityParameters", None)
@@ -270,7 +271,8 @@ class Connections:
         return {"ResourceParameters": {**connectivity["ResourceParameters"], **association}}
 
     def _authorize(self, world: World, name: str, document: Document) -> None:
-        document["LastModifiedTime"] = self._registry.clock.now_ms()
+        document["LastModifiedTime"] = now_ms = self._registry.clock.now_ms()
+        document.setdefault("CreationTime", now_ms)
         document["Revision"] += 1
         oauth = document["AuthorizationType"] == OAUTH
         self._enter(world, name, document, AUTHORIZING if oauth else _settled(document), "")
@@ -278,25 +280,27 @@ class Connections:
             self.on_authorize(document["ConnectionArn"])
 
     def _enter(self, world: World, name: str, document: Document, state: str, reason: str) -> None:
-        """Takes on a state, and is kept."""
+        """Takes on a state, is kept, and tells."""
         self._registry.commit.enter()
-        document["ConnectionState"] = state
+        before, document["ConnectionState"] = document.get("ConnectionState"), state
         document.pop("StateReason", None)
         if reason:
             document["StateReason"] = reason[:_MAX_REASON_CHARS]
         if state in USABLE:
             document["LastAuthorizedTime"] = self._registry.clock.now_ms()
         self._registry.put_item(KIND, world, name, document)
+        self._tell(world, name, document, _ENTERED[state], reason)
+        if (before in USABLE) != (state in USABLE):
+            self.on_usable(document["ConnectionArn"], state in USABLE)
+
+    def _tell(self, world: World, name: str, document: Document, detail_type: str, reason: str = "") -> None:
+        detail = {"ConnectionName": name} | ({"StateReason": reason[:_MAX_REASON_CHARS]} if reason else {})
+        self._notices.tell(world, detail_type, document["ConnectionArn"], detail)
 
 
 def _settled(document: Document) -> str:
     """Guide, "Connection states": connections to private APIs are ACTIVE where others are AUTHORIZED."""
     return ACTIVE if "InvocationConnectivityParameters" in document else AUTHORIZED
-
-
-def _answer(document: Document, *times: str) -> dict[str, Any]:
-    answer = {"ConnectionArn": document["ConnectionArn"], "ConnectionState": document["ConnectionState"]}
-    return answer | {name: document[name] / 1000 for name in times if name in document}
 
 
 def _plain(document: Document, *names: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Buses:
         limit = registry.limits.event_buses
         if limit is not None and len(registry.buses_of(world)) >= limit:
             raise LimitExceededException(TOO_MANY)
-        settings = _settings(given)
+        settings = _without_nothing(_settings(given))
         tags = merged_tags({}, given.get("Tags") or ())
         if source is not None:
             self.claim_source(world, source)
@@ -70,10 +70,9 @@ class Buses:
         return {"EventBusArn": bus.arn, **settings}
 
     def update(self, world: World, given: Given) -> Document:
-        """UpdateEventBus: what is left out stays. Raises ResourceNotFoundException, ValidationException."""
+        """UpdateEventBus: what is left out stays, what is empty goes. Raises ResourceNotFound-, ValidationException."""
         bus = find_bus(self._registry, world, given["Name"])
-        changes = _settings(given)
-        self._change(bus, {**bus.document, **changes})
+        self._change(bus, _without_nothing({**bus.document, **_settings(given)}))
         return {"Arn": bus.arn, "Name": bus.name, **_shown(bus, _SETTINGS)}
 
     def delete(self, world: World, name: str) -> None:
@@ -234,6 +233,12 @@ def _settings(given: Given) -> Document:
     if arn is not None:
         check_dead_letter_queue(arn)
     return settings
+
+
+def _without_nothing(document: Document) -> Document:
+    """No key is AWS's own one, and a dead-letter queue without an ARN is none."""
+    nothing = {"KmsKeyIdentifier": "", "DeadLetterConfig": {}}
+    return {name: value for name, value in document.items() if nothing.get(name) != value}
 
 
 def _shown(bus: Bus, names: Iterable[str]) -> Document:

@@ -3,6 +3,7 @@
 A replay sees what the archive held when it began, in order of the events' own times (AWS: minute by minute). It goes in
 steps, each a transaction that takes its position along: a rule is given an event once, whatever happens in between. A
 turn of the event loop has one step of one replay, however many there are, so live events wait for no more than that.
+Each is STARTING for a while: whoever wants to cancel one can.
 
 What AWS does with a replay whose archive or bus is deleted is not documented: here it fails and says so.
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-archive.html
@@ -11,6 +12,7 @@ https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-archive.html
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from broker.buses.archives import Archives
@@ -41,7 +43,7 @@ STEP_BYTES = 1 << 18
 STEP_COPIES = 100
 REMEMBERED_MS = 90 * 86_400_000
 
-_OURS = frozenset({"archive_no", "last_id", "until_ms", "position"})
+_OURS = frozenset({"archive_no", "last_id", "until_ms", "position", "begin_ms"})
 Key = tuple[World, str]
 
 
@@ -90,7 +92,8 @@ class Replays:
         if start_ms >= end_ms:
             raise _invalid("EventEndTime", "EventStartTime must be before EventEndTime.")
         limit = self._registry.limits.event_replays
-        if limit is not None and sum(owner == world for owner, _ in self._running) >= limit:
+        active = sum(owner == world and known["State"] in ACTIVE for (owner, _), known in replays.items())
+        if limit is not None and active >= limit:
             raise LimitExceededException(TOO_MANY)
         self._commit.enter()
         self._archives.write()
@@ -108,10 +111,10 @@ class Replays:
             # What is archived from now on is not looked at, not even to be passed over.
             "until_ms": end_ms if newest_ms is None else min(end_ms, newest_ms + 1),
             "position": [start_ms, 0],
+            "begin_ms": self._clock.now_ms() + self._registry.limits.replay_start_ms,
         }
         self._registry.put_item(REPLAY, world, name, document)
-        self._running[world, name] = None
-        self._turn_soon()
+        self._begin_at((world, name), document["begin_ms"])
         return self.describe(world, name)
 
     def cancel(self, world: World, name: str) -> Document:
@@ -121,6 +124,7 @@ class Replays:
             raise IllegalStatusException(f"Replay {name} is not in a valid state for this operation.")
         self._commit.enter()
         self._registry.put_item(REPLAY, world, name, {**document, "State": CANCELLING})
+        self._begin((world, name))
         return self.describe(world, name)
 
     def describe(self, world: World, name: str) -> Document:
@@ -175,10 +179,28 @@ class Replays:
     def _load(self) -> None:
         """Goes on where the store says, after a while: if it was the disk that was full, it may be yet."""
         replays = self._registry.items(REPLAY)
-        self._running = {key: None for key in sorted(replays) if replays[key]["State"] in ACTIVE}
+        active = [key for key in sorted(replays) if replays[key]["State"] in ACTIVE]
+        now_ms = self._clock.now_ms()
+        self._running = {}
+        for key in active:
+            if replays[key]["State"] == STARTING and replays[key]["begin_ms"] > now_ms:
+                self._begin_at(key, replays[key]["begin_ms"])
+            else:
+                self._running[key] = None
         if self._running:
             self._turns.appoint()
         self._appoint_forgetting()
+
+    def _begin_at(self, key: Key, begin_ms: int) -> None:
+        if begin_ms > self._clock.now_ms():
+            self._clock.call_at(begin_ms, partial(self._begin, key))
+        else:
+            self._begin(key)
+
+    def _begin(self, key: Key) -> None:
+        """From now on it takes its turns. (One that is over by then is found to be.)"""
+        self._running[key] = None
+        self._turn_soon()
 
     def _turn_soon(self) -> None:
         if not self._turn_ahead:

@@ -155,7 +155,7 @@ class Rules:
         rule = self._find_rule(world, given["Rule"], given.get("EventBusName"), "PutTargets")
         check_unmanaged(rule)
         for target in given["Targets"]:
-            check_target(target)
+            check_target(target, rule.bus.world.account)
         targets = {**rule.document["Targets"], **{target["Id"]: dict(target) for target in given["Targets"]}}
         if len(targets) > MAX_TARGETS:
             raise LimitExceededException(TOO_MANY)

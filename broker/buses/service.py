@@ -8,6 +8,7 @@ from broker.buses.connections import Connections
 from broker.buses.definitions import Buses
 from broker.buses.dispatch import Dispatch, Streams
 from broker.buses.endpoints import Endpoints
+from broker.buses.notices import Notices
 from broker.buses.partners import Partners
 from broker.buses.publishing import Publisher
 from broker.buses.registry import Registry
@@ -41,10 +42,12 @@ class Events:
         streams: Streams | None = None,
     ) -> None:
         self.registry = registry = Registry(store.buses, store.queues, clock, commit, entropy, limits)
-        self.connections = connections = Connections(registry)
-        self.api_destinations = ApiDestinations(registry, connections)
+        notices = Notices(registry)
+        self.connections = connections = Connections(registry, notices)
+        self.api_destinations = ApiDestinations(registry, connections, notices)
         self.remote = RemoteTargets(registry, outbox, connections, self.api_destinations)
         self.dispatch = dispatch = Dispatch(registry, messaging, notifications, self.remote, streams)
+        notices.deliver = dispatch.deliver
         self.buses = Buses(registry)
         self.rules = Rules(registry)
         self.rules.on_target_gone.append(lambda rule, id: self.remote.drop(rule.arn, id))

@@ -22,11 +22,12 @@ _NEED_ROLE = {
     *("batch", "codebuild", "codepipeline", "ecs", "firehose", "inspector", "kinesis"),
     *("redshift", "redshift-serverless", "sagemaker", "ssm", "states"),
 }
+_INPUTS = ("Input", "InputPath", "InputTransformer")
 _NEED_PARAMETERS = {"batch": "BatchParameters", "ecs": "EcsParameters"}
 
 
-def check_target(target: Mapping[str, Any]) -> None:
-    """`target` is the API's Target. Raises ValidationException."""
+def check_target(target: Mapping[str, Any], account: str) -> None:
+    """`target` is the API's Target, `account` that of the rule's bus. Raises ValidationException."""
     id, text = target["Id"], target["Arn"]
     arn = parse_arn(text)
     if arn is None or not arn.partition.startswith("aws") or not arn.service or not arn.resource:
@@ -35,6 +36,12 @@ def check_target(target: Mapping[str, Any]) -> None:
     if needs_role and not target.get("RoleArn"):
         raise ValidationException(f"RoleArn is required for target {text}.")
     _check_parameters(id, arn, target)
+    if arn.service == "events" and arn.resource.startswith("event-bus/") and arn.account != account:
+        given = [name for name in _INPUTS if target.get(name) is not None]
+        if given:  # PutTargets, in its own words; what AWS answers nobody has told
+            raise ValidationException(
+                f"{given[0]} is not available if the target is an event bus of a different AWS account."
+            )
     try:
         TargetInput.compile(target)
     except InvalidTransformer as error:

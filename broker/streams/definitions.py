@@ -109,7 +109,8 @@ class Definitions:
         self._registry.rate("CreateStream", world)
         if not _NAME.fullmatch(name):
             raise ValidationException(f"Stream name {name} does not match [a-zA-Z0-9_.-]+ or is too long.")
-        mode = mode or PROVISIONED
+        if mode is None:  # a bare name is enough, and provisioned streams need a count
+            mode = ON_DEMAND if shard_count is None else PROVISIONED
         if mode == PROVISIONED:
             if shard_count is None:
                 raise ValidationException("ShardCount must be specified for a stream in provisioned mode.")
@@ -118,10 +119,12 @@ class Definitions:
             if distribution is not None:
                 raise ValidationException("RecordDistributionStrategy is only supported for the on-demand mode.")
         elif shard_count is not None:
-            raise ValidationException("ShardCount must not be specified for a stream in on-demand mode.")
+            raise ValidationException("ShardCount is not expected when StreamMode=ON_DEMAND")  # aws/aws-cdk#18139
         count = shard_count if shard_count is not None else max(ON_DEMAND_SHARDS, warm_mibps or 0)
-        if not 1 <= count <= MAX_SHARDS:
-            raise InvalidArgumentException(f"ShardCount must be between 1 and {MAX_SHARDS}.")
+        if count < 1:
+            raise InvalidArgumentException("ShardCount must be at least 1.")
+        if count > MAX_SHARDS:
+            raise LimitExceededException(f"ShardCount {count} is above the limit of {MAX_SHARDS} of a stream.")
         if max_record_kib is not None:
             _check_record_kib(max_record_kib)
         if warm_mibps is not None:
@@ -179,8 +182,10 @@ class Definitions:
             refuse(stream)
         if stream.consumers and not enforce_consumer_deletion:
             raise ResourceInUseException(
-                f"Stream {stream.name} under account {stream.world.account} has registered consumers: deregister them "
-                "or set EnforceConsumerDeletion."
+                # AWS's words: cloud-custodian/cloud-custodian#7260
+                f"DeleteStream can't delete {stream.arn} because there are consumers associated with this data stream. "
+                f"To delete {stream.name} anyway, set the EnforceConsumerDeletion parameter to true to force the "
+                "deletion of all the consumers that are associated with it."
             )
         for consumer in stream.consumers.values():
             consumer.status = DELETING

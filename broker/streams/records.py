@@ -21,15 +21,17 @@ from broker.errors import (
     InvalidArgumentException,
     ProvisionedThroughputExceededException,
     ResourceNotFoundException,
+    ValidationException,
 )
 from broker.limits import MAX_GET_BYTES, MAX_GET_RECORDS, MAX_PUT_BYTES, MAX_PUT_RECORDS, MIB, SHARD_ITERATOR_MS
 from broker.streams import segments, sequence, tokens
 from broker.streams.registry import Registry, check_there, shard_missing
 from broker.streams.scaling import Scaling
 from broker.streams.segments import SEGMENT_BYTES, Record
-from broker.streams.stream import AUTO, MAX_HASH_KEY, Shard, Stream
+from broker.streams.stream import AUTO, MAX_HASH_KEY, Shard, Stream, shard_id
 
 THROTTLED = "ProvisionedThroughputExceededException"
+_NUMBERED, _UNNUMBERED = ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"), ("TRIM_HORIZON", "LATEST")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -81,25 +83,25 @@ class Records:
     def put_record(
         self, stream: Stream, entry: Putting, sequence_number_for_ordering: str | None = None, *, dry_run: bool = False
     ) -> Put:
-        """Raises ResourceNotFound…, InvalidArgument…, ProvisionedThroughputExceeded…, DryRunOperationException."""
+        """Raises ResourceNotFound…, InvalidArgument…, Validation…, ProvisionedThroughputExceeded…, DryRun…."""
         if sequence_number_for_ordering is not None:
             self._check_ordering(stream, sequence_number_for_ordering)
-        outcome = self._put(stream, (entry,), dry_run)[0]
+        outcome = self._put(stream, (entry,), dry_run, "")[0]
         if type(outcome) is Refused:
             raise ProvisionedThroughputExceededException(outcome.error_message)
         assert type(outcome) is Put
         return outcome
 
     def put_records(self, stream: Stream, entries: Sequence[Putting], *, dry_run: bool = False) -> list[Put | Refused]:
-        """Each one's own outcome. Raises ResourceNotFound…, InvalidArgument…, DryRunOperationException."""
+        """Each one's own outcome. Raises ResourceNotFound…, InvalidArgument…, Validation…, DryRunOperationException."""
         if not 1 <= len(entries) <= MAX_PUT_RECORDS:
             raise InvalidArgumentException(f"Records must have between 1 and {MAX_PUT_RECORDS} entries.")
-        return self._put(stream, entries, dry_run)
+        return self._put(stream, entries, dry_run, "records.{}.member.")
 
-    def _put(self, stream: Stream, entries: Sequence[Putting], dry_run: bool) -> list[Put | Refused]:
+    def _put(self, stream: Stream, entries: Sequence[Putting], dry_run: bool, path: str) -> list[Put | Refused]:
         check_there(stream)
         self._registry.commit.enter()
-        shards = self._placed(stream, entries)
+        shards = self._placed(stream, entries, path)
         if dry_run:
             raise DryRunOperationException("The request would have succeeded, but the DryRun parameter was set.")
         now_ms = self._clock.now_ms()
@@ -123,32 +125,34 @@ class Records:
             self._scaling.watch(stream, entries, now_ms)
         return outcomes
 
-    def _placed(self, stream: Stream, entries: Sequence[Putting]) -> list[Shard]:
-        """Each record's shard. Raises InvalidArgumentException."""
+    def _placed(self, stream: Stream, entries: Sequence[Putting], path: str) -> list[Shard]:
+        """Each record's shard. Raises InvalidArgumentException, ValidationException."""
         starts, opened = stream.starts, stream.open_shards
         if stream.distribution == AUTO:
             first = stream.turn
             stream.turn += len(entries)
             shards = [opened[turn % len(opened)] for turn in range(first, stream.turn)]
-            self._check_sizes(stream, entries, sum(len(data) + len(key or "") for data, key, _ in entries))
+            self._check_sizes(stream, entries, sum(len(data) + len(key or "") for data, key, _ in entries), path)
             return shards
         shards, total = [], 0
         for data, key, explicit in entries:
             if key is None:
-                raise InvalidArgumentException(
-                    f"PartitionKey is required: stream {stream.name} under account {stream.world.account} uses the "
-                    "USER_PARTITION_KEY record distribution strategy."
-                )
+                keyless = [number for number, entry in enumerate(entries, 1) if entry.partition_key is None]
+                raise _refusal(path + "partitionKey", keyless, "Value null", "Member must not be null")
             encoded = key.encode()
             total += len(data) + len(encoded)
             hash_key = md5(encoded, usedforsecurity=False).digest() if explicit is None else _read_hash_key(explicit)
             shards.append(opened[bisect_right(starts, hash_key) - 1])
-        self._check_sizes(stream, entries, total)
+        self._check_sizes(stream, entries, total, path)
         return shards
 
-    def _check_sizes(self, stream: Stream, entries: Sequence[Putting], total: int) -> None:
+    def _check_sizes(self, stream: Stream, entries: Sequence[Putting], total: int, path: str) -> None:
         limit = stream.max_record_bytes
         if total > limit:  # else each is below it
+            too_long = [number for number, entry in enumerate(entries, 1) if len(entry.data) > limit]
+            if too_long:
+                constraint = f"Member must have length less than or equal to {limit}"
+                raise _refusal(path + "data", too_long, "Value", constraint)
             for data, key, _ in entries:
                 if (size := _size(data, key)) > limit:
                     raise InvalidArgumentException(
@@ -203,6 +207,13 @@ class Records:
         self, shard: Shard, iterator_type: str, number: str | None, timestamp_ms: int | None, operation: str
     ) -> int:
         """The count of the first record that is wanted. Raises InvalidArgumentException."""
+        if iterator_type in (_NUMBERED if number is None else _UNNUMBERED):  # AWS's words: akkadotnet/Alpakka#160
+            specified = "no" if number is None else "also a"
+            raise InvalidArgumentException(
+                "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or "
+                "(2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. "
+                f"Request specified {iterator_type} and {specified} StartingSequenceNumber."
+            )
         if iterator_type == "LATEST":
             return shard.last_sequence + 1
         if iterator_type == "TRIM_HORIZON":
@@ -221,20 +232,17 @@ class Records:
             self._registry.end_segment(shard)
             first = self._store.first_sequence_since(shard.shard_no, timestamp_ms)
             return shard.last_sequence + 1 if first is None else first
-        if iterator_type not in ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"):
-            raise InvalidArgumentException(f"ShardIteratorType {iterator_type} is not supported.")
         if number is None:
-            raise InvalidArgumentException(
-                f"Must specify startingSequenceNumber parameter for iterator of type {iterator_type}."
-            )
+            raise InvalidArgumentException(f"ShardIteratorType {iterator_type} is not supported.")
         if number == "0":
             return 0
         place = sequence.read(number)
-        if (
-            place is None
-            or (place.born_s, place.shard_index) != (shard.born_s, shard.index)
-            or shard.last_sequence < place.position != sequence.LAST
-        ):
+        if place is not None and place.shard_index != shard.index:  # AWS's words: awslabs/amazon-kinesis-client#391
+            raise InvalidArgumentException(
+                f"Invalid StartingSequenceNumber. It encodes {shard_id(place.shard_index)}, "
+                f"while it was used in a call to a shard with {shard.shard_id}"
+            )
+        if place is None or place.born_s != shard.born_s or shard.last_sequence < place.position != sequence.LAST:
             raise InvalidArgumentException(
                 f"StartingSequenceNumber {number} used in {operation} on shard {shard.shard_id} in stream "
                 f"{shard.stream.name} under account {shard.stream.world.account} is invalid because it did not come "
@@ -317,10 +325,10 @@ class Records:
         return records, position + len(records)
 
     def behind_ms(self, shard: Shard, records: Sequence[Record], position: int) -> int:
-        """How old what was read is, where more has come since."""
+        """How old what was read is, where more has come since. Readers take 0 for the end of what there is."""
         if position > shard.last_sequence or not records:
             return 0
-        return max(0, self._clock.now_ms() - records[-1].arrival_ms)
+        return max(1, self._clock.now_ms() - records[-1].arrival_ms)
 
     def _read_iterator(self, iterator: str) -> tuple[Stream, tokens.Iterator]:
         read = tokens.read_iterator(iterator)
@@ -341,9 +349,24 @@ class Records:
             return "ResourceNotFoundException"
         try:
             self.put_record(stream, Putting(data, partition_key))
-        except (ResourceNotFoundException, InvalidArgumentException, ProvisionedThroughputExceededException) as error:
+        except (
+            ResourceNotFoundException,
+            InvalidArgumentException,
+            ValidationException,
+            ProvisionedThroughputExceededException,
+        ) as error:
             return type(error).__name__
         return None
+
+
+def _refusal(path: str, numbers: list[int], value: str, constraint: str) -> ValidationException:
+    """What depends on the stream, AWS refuses as if the model forbade it: awslabs/amazon-kinesis-producer#680."""
+    shown = numbers[:10]
+    sentences = "; ".join(
+        f"{value} at '{path.format(number)}' failed to satisfy constraint: {constraint}" for number in shown
+    )
+    plural = "" if len(shown) == 1 else "s"
+    return ValidationException(f"{len(shown)} validation error{plural} detected: {sentences}")
 
 
 def _size(data: bytes, key: str | None) -> int:

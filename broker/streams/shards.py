@@ -57,7 +57,7 @@ class Shards:
         check_active(stream)
         shard = self._find_open(stream, shard_id, "split")
         key = int(new_starting_hash_key)
-        if not shard.starting_hash_key < key <= shard.ending_hash_key:
+        if not shard.starting_hash_key + 1 < key < shard.ending_hash_key:
             raise InvalidArgumentException(
                 f"NewStartingHashKey {key} used in SplitShard() on shard {shard.shard_id} in stream {stream.name} "
                 f"under account {stream.world.account} is not both greater than one plus the shard's StartingHashKey "

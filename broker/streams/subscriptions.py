@@ -39,7 +39,8 @@ CALL_INTERVAL_MS = 1_000  # one call a second of each consumer and shard
 
 
 class Event(NamedTuple):
-    """SubscribeToShardEvent. Subscribers at the same place are given the same object, so it can be encoded once.
+    """SubscribeToShardEvent. Subscribers at the same place are given the same object, so that it is encoded once:
+    `encoded` is for whoever does, by the form.
 
     At the end of a closed shard there are `child_shards` and no `continuation_sequence_number`.
     """
@@ -48,6 +49,7 @@ class Event(NamedTuple):
     continuation_sequence_number: str | None
     behind_ms: int
     child_shards: list[Shard]
+    encoded: dict[str, bytes]
 
 
 Push = Callable[[Event], bool]
@@ -265,12 +267,12 @@ class Subscriptions:
         records, following = self._records.read(shard, position, EVENT_RECORDS, EVENT_BYTES)
         behind_ms = self._records.behind_ms(shard, records, following)
         if following > shard.last_sequence and not shard.is_open:
-            return Event(records, None, behind_ms, shard.children), following
+            return Event(records, None, behind_ms, shard.children, {}), following
         if records:
             number = int(records[-1].sequence_number)
         else:
             number = shard.sequence_number(max(0, following - 1), shard.last_arrival_ms)
-        return Event(records, str(sequence.after(number)), behind_ms, []), following
+        return Event(records, str(sequence.after(number)), behind_ms, [], {}), following
 
     # what ends them
 

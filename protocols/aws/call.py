@@ -41,6 +41,19 @@ class EventSink(Protocol):
         is slow, or gone; pause until `on_ready` is called."""
         ...
 
+    @property
+    def content_type(self) -> str:
+        """Of the payloads. Sinks that share it encode alike."""
+        ...
+
+    def encode(self, event_name: str, payload: Result) -> bytes:
+        """An event for `send_encoded`, of this sink and others of its content type."""
+        ...
+
+    def send_encoded(self, message: bytes) -> bool:
+        """As `send`."""
+        ...
+
     def on_ready(self, ready: Callable[[], None]) -> None:
         """Has `ready` called whenever the client has caught up after a False."""
         ...

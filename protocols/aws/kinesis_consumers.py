@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from broker.errors import DomainError
 from broker.streams import Consumer, Event, Subscription
+from broker.streams.stream import CREATING
 from protocols.aws.call import Call, EventSink, Operation, Result, Streaming
 from protocols.aws.kinesis_access import find_consumer, find_stream, moment_ms
 from protocols.aws.kinesis_records import shown_children, shown_records
@@ -16,7 +17,8 @@ from protocols.http.message import Cancel
 def register_stream_consumer(call: Call) -> Result:
     given = call.parameters
     consumer = call.broker.streams.consumers.register(find_stream(call), given["ConsumerName"], given.get("Tags"))
-    return {"Consumer": _shown(consumer)}
+    # AWS answers before the consumer is made, however quick that is.
+    return {"Consumer": {**_shown(consumer), "ConsumerStatus": CREATING}}
 
 
 def deregister_stream_consumer(call: Call) -> Result:
@@ -89,7 +91,11 @@ class _Feed:
         return self._subscription.cancel
 
     def _push(self, event: Event) -> bool:
-        return self._sink.send("SubscribeToShardEvent", _shown_event(event))
+        sink = self._sink
+        message = event.encoded.get(sink.content_type)
+        if message is None:
+            message = event.encoded[sink.content_type] = sink.encode("SubscribeToShardEvent", _shown_event(event))
+        return sink.send_encoded(message)
 
     def _end(self, error: DomainError | None) -> None:
         if error is None:

@@ -66,13 +66,23 @@ class EventStream:
     # The maker's side
 
     def send(self, event_name: str, payload: Result) -> bool:
-        if self._ended:
-            return False
+        return not self._ended and self.send_encoded(self.encode(event_name, payload))
+
+    @property
+    def content_type(self) -> str:
+        return self._content_type
+
+    def encode(self, event_name: str, payload: Result) -> bytes:
         if self._is_cbor:
             body = cbor.encode_shape(self._events.members[event_name].shape, payload)
         else:
             body = aws_json.encode_document(payload)
-        self._write(eventstream.event(event_name, self._content_type, body))
+        return eventstream.event(event_name, self._content_type, body)
+
+    def send_encoded(self, message: bytes) -> bool:
+        if self._ended:
+            return False
+        self._write(message)
         self._paused = self._sink_is_full or self._uncommitted_bytes >= _HIGH_WATER_BYTES
         return not self._paused
 

@@ -1,9 +1,11 @@
-"""`/_sidebus/sns/outbox`: what would have gone to telephones, mailboxes and Firehose, for people and tests to read.
+"""`/_sidebus/sns/outbox`: what would have gone to telephones, mailboxes and Firehose, and to those targets of rules
+that nobody can call from here, for people and tests to read.
 
     GET    ?channel=sms&account=123456789012&region=us-east-1&after=0&limit=100    the oldest first
     DELETE ?channel=…                                                              clears what fits, or all
 
-Channels: sms, application, email, email-json, firehose. `next` is what to give as `after` for more, or null.
+Channels: sms, application, email, email-json, firehose. For targets of rules: logs, firehose, ecs and all
+other services. `next` is what to give as `after` for more, or null.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
 _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?]+)(.*)")
 _BODILESS = (204, 304)
+_JOINED_BYTES = 64 * 1024  # what is larger is not copied to stand behind its head
 _REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -131,7 +132,7 @@ class _Exchange:
         self.keep_alive = keep_alive
         self.refusal = refusal
         self.cancel: Cancel | None = None
-        self.answer: bytes | None = None
+        self.answer: list[bytes] | None = None
         self.stream: _Stream | None = None
 
     def reply(self, response: Answer) -> None:
@@ -148,11 +149,16 @@ class _Exchange:
             parts += (name, b": ", value, b"\r\n")
         if status in _BODILESS:
             parts.append(b"\r\n")
+            body = b""
         else:
             parts.append(b"content-length: %d\r\n\r\n" % len(body))
-            if self.request is None or self.request.method != "HEAD":
-                parts.append(body)
-        self.answer = b"".join(parts)
+            if self.request is not None and self.request.method == "HEAD":
+                body = b""
+        if len(body) < _JOINED_BYTES:
+            parts.append(body)
+            self.answer = [b"".join(parts)]
+        else:
+            self.answer = [b"".join(parts), body]
         self.connection = self.cancel = None
         connection.answered(closes)
 
@@ -169,7 +175,7 @@ class _Exchange:
         self.stream = _Stream(connection, response, head, chunked, closes)
         if self.request.method == "HEAD":
             self.stream.leave()
-            self.stream, self.answer = None, head
+            self.stream, self.answer = None, [head]
         connection.answered(closes)
 
 
@@ -204,7 +210,12 @@ class _Stream:
         if connection is None:
             return False
         if data:
-            connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            if not self._chunked:
+                connection.write(data)
+            elif len(data) < _JOINED_BYTES:
+                connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+            else:
+                connection.write(b"%x\r\n" % len(data), data, b"\r\n")
         self._paused = not connection.is_writable
         return not self._paused
 
@@ -555,7 +566,7 @@ class Http1(asyncio.Protocol):
         exchanges = self._exchanges
         while exchanges and (answer := exchanges[0].answer) is not None:
             exchanges.popleft()
-            self._out.append(answer)
+            self._out += answer
         if exchanges and (stream := exchanges[0].stream) is not None:
             stream.begin()
         if not self._holding:
@@ -564,13 +575,24 @@ class Http1(asyncio.Protocol):
     def understands_chunks(self) -> bool:
         return self._parser.get_http_version() != "1.0"  # of the last request it read, but clients do not change it
 
-    def write(self, data: bytes) -> None:
+    def write(self, *data: bytes) -> None:
         """Writes a piece of a stream, after the answers that may still wait."""
         if self._out:
-            self._transport.write(b"".join(self._out))
-            self._out.clear()
-        self._streamed_bytes += len(data)
-        self._transport.write(data)
+            self._write_out()
+        self._streamed_bytes += sum(map(len, data))
+        self._transport.writelines(data)
+
+    def _write_out(self) -> None:
+        out = self._out
+        if len(out) == 1:
+            self._transport.write(out.pop())
+            return
+        pieces = out.copy()
+        out.clear()
+        if sum(map(len, pieces)) < _JOINED_BYTES:
+            self._transport.write(b"".join(pieces))
+        else:
+            self._transport.writelines(pieces)
 
     def stream_ended(self, closes: bool) -> None:
         self._exchanges.popleft()
@@ -587,9 +609,7 @@ class Http1(asyncio.Protocol):
         limits, exchanges, backlog, out = self._limits, self._exchanges, self._backlog, self._out
         while True:
             if out:
-                data = out[0] if len(out) == 1 else b"".join(out)
-                out.clear()
-                self._transport.write(data)
+                self._write_out()
             if not backlog or not self.is_writable or len(exchanges) >= limits.max_pipelined:
                 break
             self._holding = True

@@ -18,10 +18,11 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import orjson
+from pybase64 import b64encode_as_string
 
 from protocols.shapes.constraints import compile_check
 from protocols.shapes.model import List, Map, Member, Operation, Scalar, Service, Shape, Structure
-from protocols.wire.aws_json import decode_blob, encode_blob
+from protocols.wire.aws_json import decode_blob
 from protocols.wire.errors import WireError, find_error, refusal
 
 MAX_PARAMETERS = 10_000  # ours; a full batch of SQS with ten attributes a message has some 500
@@ -104,7 +105,7 @@ def encode_as_json(operation: Operation, result: dict[str, Any], request_id: str
         sqs = operation.service.front_end == "sqs"
         answer[f"{operation.name}Result"] = _with_nulls(operation.output, result, sqs)
     document = {f"{operation.name}Response": answer}
-    return orjson.dumps(document, default=encode_blob, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(document, default=b64encode_as_string, option=orjson.OPT_SORT_KEYS)
 
 
 def encode_error_as_json(
@@ -376,7 +377,7 @@ def _iso_time(seconds: float) -> str:
 _TEXTS: dict[str, Callable[[Any], str]] = {
     "string": _escape,
     "boolean": lambda value: "true" if value else "false",
-    "blob": encode_blob,
+    "blob": b64encode_as_string,
     "timestamp": _iso_time,
 }
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from broker.buses.bus import events_arn
+from broker.limits import RELAXED
 from broker.names import World, queue_arn
 from broker.queues import Queue
 from engine.support import WORLD, Engine
 
 Document = dict[str, Any]
+
+AT_ONCE = replace(RELAXED, replay_start_ms=0)
 
 
 def bus_arn(name: str = "orders", world: World = WORLD) -> str:

@@ -24,6 +24,13 @@ def rule_arn(name: str = "r", bus: str | None = None, world: World = WORLD) -> s
     return events_arn(world, f"rule/{name}" if bus is None else f"rule/{bus}/{name}")
 
 
+def open_to_rules(engine: Engine, queue: Queue) -> None:
+    """The queue lets EventBridge in by its policy."""
+    service = {"Service": "events.amazonaws.com"}
+    statement = {"Effect": "Allow", "Principal": service, "Action": "sqs:SendMessage", "Resource": queue.arn}
+    engine.set(queue, Policy={"Version": "2012-10-17", "Statement": [statement]})
+
+
 class Bridge:
     """EventBridge of an engine. Where no bus is named it is the default one."""
 

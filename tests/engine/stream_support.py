@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from broker.streams import Consumer, Event, Page, Put, Putting, Refused, Shard, 
 WORLD = World("111122223333", "us-east-1")
 START_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
+ANY_SCALE = replace(RELAXED, shard_count_factor=None)
 
 
 class StreamEngine:

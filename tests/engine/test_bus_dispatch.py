@@ -16,7 +16,7 @@ from broker.errors import BrokerFailure, ValidationException
 from broker.matching import Index, event_pattern
 from broker.names import queue_arn, topic_arn
 from broker.queues import Queue
-from engine.bus_support import OTHER_ACCOUNT, OTHER_REGION, Bridge, bus_arn, rule_arn
+from engine.bus_support import OTHER_ACCOUNT, OTHER_REGION, Bridge, bus_arn, open_to_rules, rule_arn
 from engine.support import START_MS, WORLD, Engine
 from engine.topic_support import Sns
 
@@ -542,6 +542,11 @@ def test_another_accounts_bus_must_let_the_rule_in(bridge: Bridge) -> None:
     bridge.create_bus("b", OTHER_ACCOUNT)
     bury(bridge, bus_arn("b", OTHER_ACCOUNT))
     bridge.connect({"account": [WORLD.account]}, queue, bus="b", world=OTHER_ACCOUNT)
+    bridge.put({"n": 0})
+    assert bridge.details(queue) == [{"n": 0}]
+    for name in ("q", "letters"):
+        open_to_rules(bridge.engine, bridge.engine.find(name))
+    bridge.events.enforce_policies()
     bridge.put()
     [(_, why)] = letters(bridge)
     assert why["ERROR_CODE"] == "NO_PERMISSIONS"

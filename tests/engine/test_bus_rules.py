@@ -105,6 +105,8 @@ def test_as_many_rules_as_aws_has(aws: Engine) -> None:
 
 def test_another_accounts_bus_is_not_for_ones_rules(bridge: Bridge) -> None:
     given = {"Name": "r", "EventBusName": bus_arn("b"), "EventPattern": PATTERN}
+    bridge.rules.put(OTHER_ACCOUNT, {**given, "Name": "open"})
+    bridge.events.enforce_policies()
     assert refusal(AccessDeniedException, bridge.rules.put, OTHER_ACCOUNT, given) == (
         "User: arn:aws:iam::111111111111:user/sidebus is not authorized to perform: events:PutRule on resource: "
         f"{rule_arn('r', 'b')} because no resource-based policy allows the events:PutRule action"
@@ -237,6 +239,10 @@ REFUSED_TARGETS: list[tuple[dict[str, Any], str]] = [
     (
         {"Arn": QUEUE_ARN, "DeadLetterConfig": {"Arn": QUEUE_ARN + ".fifo"}},
         f"Parameter {QUEUE_ARN}.fifo is not valid. Reason: The dead-letter queue must be a standard Amazon SQS queue.",
+    ),
+    (
+        {"Arn": bus_arn("b", OTHER_ACCOUNT), "InputPath": "$.detail"},
+        "InputPath is not available if the target is an event bus of a different AWS account.",
     ),
 ]
 

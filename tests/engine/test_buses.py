@@ -17,7 +17,7 @@ from broker.errors import (
     ResourceNotFoundException,
     ValidationException,
 )
-from engine.bus_support import OTHER_ACCOUNT, OTHER_REGION, Bridge, bus_arn
+from engine.bus_support import OTHER_ACCOUNT, OTHER_REGION, Bridge, bus_arn, open_to_rules
 from engine.support import START_MS, WORLD, Engine
 
 QUEUE_ARN = "arn:aws:sqs:us-east-1:000000000000:letters"
@@ -62,6 +62,13 @@ def test_an_update_keeps_what_it_leaves_out(bridge: Bridge) -> None:
     assert told == {"Arn": bus_arn(), "Name": "b", "Description": "new", "KmsKeyIdentifier": "alias/k"}
     described = bridge.buses.describe(WORLD, "b")
     assert (described["CreationTime"], described["LastModifiedTime"]) == (START_MS, START_MS + 5000)
+
+
+def test_an_update_takes_away_what_it_empties(bridge: Bridge) -> None:
+    bridge.create_bus("b", KmsKeyIdentifier="alias/k", DeadLetterConfig={"Arn": QUEUE_ARN})
+    told = bridge.buses.update(WORLD, {"Name": "b", "KmsKeyIdentifier": "", "DeadLetterConfig": {}})
+    assert told == {"Arn": bus_arn(), "Name": "b"}
+    assert bridge.buses.describe(WORLD, "b").keys() == {"Name", "Arn", "CreationTime", "LastModifiedTime"}
 
 
 def test_buses_are_listed_by_name(bridge: Bridge) -> None:
@@ -221,6 +228,8 @@ def test_another_accounts_events_come_in_by_the_policy(bridge: Bridge, condition
         "ErrorCode": "AccessDeniedException",
         "ErrorMessage": "You do not have sufficient access to perform this action.",
     }
+    open_to_rules(bridge.engine, queue)
+    bridge.events.enforce_policies()
     assert bridge.put_entry(OTHER_ACCOUNT, **entry) == refused
     statement = {"Effect": "Allow", "Principal": {"AWS": OTHER_ACCOUNT.account}, "Action": "events:PutEvents"}
     if condition is not None:
@@ -232,9 +241,18 @@ def test_another_accounts_events_come_in_by_the_policy(bridge: Bridge, condition
     assert "EventId" in bridge.put_entry(WORLD, **entry)  # one's own account needs no permission
 
 
+def test_policies_are_not_asked_where_nobody_wished_it(bridge: Bridge) -> None:
+    queue = bridge.engine.create("q")
+    bridge.connect({"source": ["shop"]}, queue)
+    entry = {"Source": "shop", "DetailType": "t", "Detail": "{}", "EventBusName": bus_arn("default")}
+    assert "EventId" in bridge.put_entry(OTHER_ACCOUNT, **entry)
+    assert [event["account"] for event in bridge.received(queue)] == [OTHER_ACCOUNT.account]
+
+
 def test_a_deny_whose_condition_is_not_known_denies(bridge: Bridge) -> None:
     allow = {"Effect": "Allow", "Principal": "*", "Action": "events:*"}
     deny = {**allow, "Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    bridge.events.enforce_policies()
     permit(bridge, Policy=json.dumps({"Statement": [allow, deny]}))
     entry = {"Source": "s", "DetailType": "t", "Detail": "{}", "EventBusName": bus_arn("default")}
     assert bridge.put_entry(OTHER_ACCOUNT, **entry)["ErrorCode"] == "AccessDeniedException"

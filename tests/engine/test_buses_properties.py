@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from broker.errors import BrokerFailure, LimitExceededException
 from broker.names import World, queue_arn
-from engine.bus_support import OTHER_ACCOUNT, OTHER_REGION, Bridge, bus_arn
+from engine.bus_support import OTHER_ACCOUNT, OTHER_REGION, Bridge, bus_arn, open_to_rules
 from engine.support import WORLD, Engine
 
 BUSES = [(WORLD, "default"), (WORLD, "b"), (OTHER_REGION, "b"), (OTHER_ACCOUNT, "b")]
@@ -42,8 +42,9 @@ class Events(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         self.engine = Engine(Path(self.directory.name))
         self.bridge = Bridge(self.engine)
+        self.bridge.events.enforce_policies()
         for name in QUEUES:
-            self.engine.create(name)
+            open_to_rules(self.engine, self.engine.create(name))
         for world, name in BUSES[1:]:
             self.bridge.create_bus(name, world)
         permission = {"Action": "events:PutEvents", "Principal": OTHER_ACCOUNT.account, "StatementId": "one"}
@@ -143,6 +144,7 @@ class Events(RuleBasedStateMachine):
     def restart(self) -> None:
         self.keep()
         self.engine.restart()
+        self.bridge.events.enforce_policies()
 
     @rule()
     def fail(self) -> None:

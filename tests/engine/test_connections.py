@@ -19,8 +19,10 @@ from broker.errors import (
     ResourceNotFoundException,
     ValidationException,
 )
-from broker.limits import AWS
+from broker.limits import AWS, RELAXED, Limits
 from broker.names import World
+from broker.queues import Queue
+from engine.bus_support import Bridge
 from engine.support import START_MS, WORLD, Engine
 from engine.test_delivery import Postman
 
@@ -83,12 +85,12 @@ def test_a_connections_life(engine: Engine, connections: Api) -> None:
     created = create(connections, Description="to the shop")
     arn = created["ConnectionArn"]
     assert re.fullmatch(rf"arn:aws:events:us-east-1:000000000000:connection/c/{UUID}", arn)
-    now_s = START_MS / 1000
+    now_ms = START_MS
     assert created == {
         "ConnectionArn": arn,
         "ConnectionState": "AUTHORIZED",
-        "CreationTime": now_s,
-        "LastModifiedTime": now_s,
+        "CreationTime": now_ms,
+        "LastModifiedTime": now_ms,
     }
     described = describe(connections)
     secret_arn = described.pop("SecretArn")
@@ -100,14 +102,14 @@ def test_a_connections_life(engine: Engine, connections: Api) -> None:
         "Description": "to the shop",
         "AuthorizationType": "BASIC",
         "AuthParameters": {"BasicAuthParameters": {"Username": "me"}},
-        "LastAuthorizedTime": now_s,
+        "LastAuthorizedTime": now_ms,
     }
     with pytest.raises(ResourceAlreadyExistsException):
         create(connections)
 
     engine.advance(1.5)
     updated = connections.update(WORLD, {"Name": "c", "AuthParameters": {"BasicAuthParameters": {"Password": "new"}}})
-    assert updated == {**created, "LastModifiedTime": now_s + 1.5, "LastAuthorizedTime": now_s + 1.5}
+    assert updated == {**created, "LastModifiedTime": now_ms + 1_500, "LastAuthorizedTime": now_ms + 1_500}
     assert connections.credentials(arn).parameters == {"BasicAuthParameters": {"Username": "me", "Password": "new"}}
 
     gone = connections.deauthorize(WORLD, {"Name": "c"})
@@ -135,7 +137,7 @@ def test_no_secret_comes_out(connections: Api, kind: str) -> None:
     ]
     given = {**TYPES[kind], "InvocationHttpParameters": {"HeaderParameters": headers}}
     answers = [create(connections, kind=kind, AuthParameters=given), describe(connections)]
-    answers.append(connections.list(WORLD, {}))
+    answers += connections.list_connections(WORLD)
     assert "secret" not in json.dumps(answers).replace("secretsmanager", "").replace(":secret:", "")
     shown = answers[1]["AuthParameters"]["InvocationHttpParameters"]["HeaderParameters"]
     assert shown == [headers[0], {"Key": "X-Hidden", "IsValueSecret": True}, headers[2]]
@@ -154,7 +156,7 @@ def test_no_secret_comes_out(connections: Api, kind: str) -> None:
 def test_parameters_must_be_those_of_the_type(connections: Api, kind: str, parameters: dict[str, Any]) -> None:
     with pytest.raises(ValidationException):
         create(connections, kind=kind, AuthParameters=parameters)
-    assert connections.list(WORLD, {}) == {"Connections": []}
+    assert connections.list_connections(WORLD) == []
 
 
 def test_another_type_needs_all_its_parameters_and_drops_the_old_ones(connections: Api) -> None:
@@ -190,30 +192,26 @@ def test_a_private_connection_in_form(connections: Api) -> None:
     none = {"ResourceParameters": {"ResourceConfigurationArn": ""}}
     connections.update(WORLD, {"Name": "c", "AuthParameters": {"ConnectivityParameters": none}})
     assert "ConnectivityParameters" not in describe(connections)["AuthParameters"]
-    connections.update(WORLD, {"Name": "c", "InvocationConnectivityParameters": none})
+    connections.update(WORLD, {"Name": "c", "InvocationConnectivityParameters": none, "KmsKeyIdentifier": ""})
     described = describe(connections)
+    assert "KmsKeyIdentifier" not in described
     assert "InvocationConnectivityParameters" not in described
     assert described["ConnectionState"] == "AUTHORIZED"
 
 
-def test_lists_are_by_prefix_state_and_page(engine: Engine, connections: Api) -> None:
+def test_lists_are_by_prefix_and_state(engine: Engine, connections: Api) -> None:
     for name in ("b1", "a2", "a1", "a3"):
         create(connections, name)
     create(connections, "a4", "OAUTH_CLIENT_CREDENTIALS")
     create(connections, "a5", world=World(WORLD.account, "eu-west-1"))
 
-    def names(**parameters: Any) -> list[str]:
-        return [entry["Name"] for entry in connections.list(WORLD, parameters)["Connections"]]
+    def names(*filters: str) -> list[str]:
+        return [entry["Name"] for entry in connections.list_connections(WORLD, *filters)]
 
     assert names() == ["a1", "a2", "a3", "a4", "b1"]
-    assert names(NamePrefix="a", ConnectionState="AUTHORIZED") == ["a1", "a2", "a3"]
-    assert names(ConnectionState="AUTHORIZING") == ["a4"]
-    first = connections.list(WORLD, {"NamePrefix": "a", "Limit": 2})
-    assert [entry["Name"] for entry in first["Connections"]] == ["a1", "a2"]
-    last = connections.list(WORLD, {"NamePrefix": "a", "Limit": 2, "NextToken": first["NextToken"]})
-    assert [entry["Name"] for entry in last["Connections"]] == ["a3", "a4"]
-    assert "NextToken" not in last
-    assert set(last["Connections"][0]) == {
+    assert names("a", "AUTHORIZED") == ["a1", "a2", "a3"]
+    assert names("", "AUTHORIZING") == ["a4"]
+    assert set(connections.list_connections(WORLD)[0]) == {
         "Name",
         "ConnectionArn",
         "ConnectionState",
@@ -234,11 +232,11 @@ def test_connections_are_kept_and_come_back_after_a_rollback(new_engine: NewEngi
     create(connections, "other")
     engine.broker.commit.abort(BrokerFailure("the disk is full"))
     assert describe(connections) == before
-    assert len(connections.list(WORLD, {})["Connections"]) == 1
+    assert len(connections.list_connections(WORLD)) == 1
     engine.broker.reset("111111111111")
-    assert len(connections.list(WORLD, {})["Connections"]) == 1
+    assert len(connections.list_connections(WORLD)) == 1
     engine.broker.reset()
-    assert connections.list(WORLD, {}) == {"Connections": []}
+    assert connections.list_connections(WORLD) == []
 
 
 def test_there_are_only_so_many(new_engine: NewEngine) -> None:
@@ -301,12 +299,12 @@ def test_an_api_destinations_life(engine: Engine, connections: Api, destinations
     created = destination(destinations, connection_arn, Description="the shop", InvocationRateLimitPerSecond=5)
     arn = created["ApiDestinationArn"]
     assert re.fullmatch(rf"arn:aws:events:us-east-1:000000000000:api-destination/d/{UUID}", arn)
-    now_s = START_MS / 1000
+    now_ms = START_MS
     assert created == {
         "ApiDestinationArn": arn,
         "ApiDestinationState": "ACTIVE",
-        "CreationTime": now_s,
-        "LastModifiedTime": now_s,
+        "CreationTime": now_ms,
+        "LastModifiedTime": now_ms,
     }
     settings = {
         "ConnectionArn": connection_arn,
@@ -314,19 +312,15 @@ def test_an_api_destinations_life(engine: Engine, connections: Api, destinations
         "HttpMethod": "PUT",
         "InvocationRateLimitPerSecond": 5,
     }
-    assert destinations.describe(WORLD, {"Name": "d"}) == {
-        "Name": "d",
-        "Description": "the shop",
-        **created,
-        **settings,
-    }
-    assert destinations.list(WORLD, {}) == {"ApiDestinations": [{"Name": "d", **created, **settings}]}
+    described = {"Name": "d", "Description": "the shop", **created, **settings}
+    assert destinations.describe(WORLD, {"Name": "d"}) == described
+    assert destinations.list_api_destinations(WORLD) == [described]
     with pytest.raises(ResourceAlreadyExistsException):
         destination(destinations, connection_arn)
 
     engine.advance(2)
     updated = destinations.update(WORLD, {"Name": "d", "HttpMethod": "PATCH"})
-    assert updated == {**created, "LastModifiedTime": now_s + 2}
+    assert updated == {**created, "LastModifiedTime": now_ms + 2_000}
     assert destinations.invocation(arn) == ("https://api.example/*", "PATCH", connection_arn)
     assert destinations.rate(arn) == 5
 
@@ -345,18 +339,83 @@ def test_an_api_destination_needs_a_connection_and_an_endpoint(connections: Api,
         destination(destinations, arn[:-1] + ("0" if arn[-1] != "0" else "1"))
     with pytest.raises(ValidationException):
         destination(destinations, arn, InvocationEndpoint="ftp://api.example/")
-    assert destinations.list(WORLD, {}) == {"ApiDestinations": []}
+    assert destinations.list_api_destinations(WORLD) == []
 
 
-def test_api_destinations_by_connection_and_page(connections: Api, destinations: Api) -> None:
+def test_api_destinations_by_connection_and_prefix(connections: Api, destinations: Api) -> None:
     one, two = (create(connections, name)["ConnectionArn"] for name in ("c1", "c2"))
-    for name, arn in (("a", one), ("b", two), ("c", one)):
+    for name, arn in (("c", one), ("b", two), ("a", one)):
         destination(destinations, arn, name)
 
-    def names(**parameters: Any) -> list[str]:
-        return [entry["Name"] for entry in destinations.list(WORLD, parameters)["ApiDestinations"]]
+    def names(*filters: str) -> list[str]:
+        return [entry["Name"] for entry in destinations.list_api_destinations(WORLD, *filters)]
 
-    assert names(ConnectionArn=one) == ["a", "c"]
-    assert names(NamePrefix="b") == ["b"]
-    assert names(Limit=2) == ["a", "b"]
-    assert names(NextToken="b") == ["c"]
+    assert names() == ["a", "b", "c"]
+    assert names("", one) == ["a", "c"]
+    assert names("b") == ["b"]
+
+
+@pytest.mark.parametrize(("limits", "kept_to"), [(RELAXED, None), (AWS, 300)])
+def test_aws_own_rate_is_shown_where_none_is_given(new_engine: NewEngine, limits: Limits, kept_to: int | None) -> None:
+    events: Any = new_engine(limits=limits).broker.events
+    arn = destination(events.api_destinations, create(events.connections)["ConnectionArn"])["ApiDestinationArn"]
+    assert events.api_destinations.describe(WORLD, {"Name": "d"})["InvocationRateLimitPerSecond"] == 300
+    assert events.api_destinations.rate(arn) == kept_to
+
+
+# the events that tell of states ---------------------------------------------------------------------
+
+
+def told(bridge: Bridge, queue: Queue) -> list[tuple[str, dict[str, str]]]:
+    """The events that came, but for their Timestamp."""
+    events = [json.loads(message.body) for message in bridge.engine.receive(queue)]
+    assert all(event["detail"].pop("Timestamp") for event in events)
+    return [(event["detail-type"], event["detail"]) for event in events]
+
+
+def test_states_are_told_on_the_default_bus(engine: Engine, connections: Api, destinations: Api) -> None:
+    bridge, queue = Bridge(engine), engine.create("q")
+    bridge.connect({"source": ["aws.events"]}, queue)
+    c, d = {"ConnectionName": "c"}, {"ApiDestinationName": "d"}
+    arn = create(connections)["ConnectionArn"]
+    created, authorized = bridge.received(queue)
+    assert (created["detail-type"], created["resources"]) == ("Connection Creation Started", [arn])
+    assert (created["source"], created["account"], created["region"]) == ("aws.events", *WORLD)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000 UTC", created["detail"].pop("Timestamp"))
+    assert created["detail"] == c
+    assert authorized["detail-type"] == "Connection Authorized"
+
+    destination_arn = destination(destinations, arn)["ApiDestinationArn"]
+    [event] = bridge.received(queue)
+    assert (event["detail-type"], event["resources"]) == ("API Destination Activated", [destination_arn])
+    destinations.update(WORLD, {"Name": "d", "Description": "new"})
+    connections.update(WORLD, {"Name": "c", "Description": "new"})
+    assert told(bridge, queue) == [("Connection Update Started", c), ("Connection Authorized", c)]
+    connections.refused(connections.credentials(arn), "HTTP 401")
+    assert told(bridge, queue) == [
+        ("Connection Deauthorized", {**c, "StateReason": "HTTP 401"}),
+        ("API Destination Deactivated", d),
+    ]
+    connections.update(WORLD, {"Name": "c", "InvocationConnectivityParameters": PRIVATE})
+    assert told(bridge, queue) == [
+        ("Connection Update Started", c),
+        ("Connection Activated", c),
+        ("API Destination Activated", d),
+    ]
+    connections.deauthorize(WORLD, {"Name": "c"})
+    assert told(bridge, queue) == [
+        ("Connection Deauthorization Started", c),
+        ("Connection Deauthorized", c),
+        ("API Destination Deactivated", d),
+    ]
+    connections.delete(WORLD, {"Name": "c"})
+    assert told(bridge, queue) == [("Connection Deletion Started", c)]
+
+
+def test_asking_for_a_token_is_told(engine: Engine, connections: Api) -> None:
+    bridge, queue = Bridge(engine), engine.create("q")
+    bridge.connect({"detail-type": [{"prefix": "Connection Auth"}]}, queue)
+    arn = create(connections, kind="OAUTH_CLIENT_CREDENTIALS")["ConnectionArn"]
+    Postman(engine, {arn: [Outcome(None)]})
+    engine.advance(0)
+    assert [name for name, _ in told(bridge, queue)] == ["Connection Authorization Started", "Connection Authorized"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,15 +22,17 @@ from broker.errors import (
     ValidationException,
 )
 from broker.store.port import ArchivedEvent, ArchiveTotals, row_id
-from engine.archive_support import Desk, bus_arn
+from engine.archive_support import AT_ONCE, Desk, bus_arn
 from engine.support import DAY_S, START_MS, WORLD, Engine
+
+NewEngine = Callable[..., Engine]
 
 SHOP = {"source": ["shop"]}
 
 
 @pytest.fixture
-def desk(engine: Engine) -> Desk:
-    desk = Desk(engine)
+def desk(new_engine: NewEngine) -> Desk:
+    desk = Desk(new_engine(limits=AT_ONCE))
     desk.archive("a")
     return desk
 
@@ -287,7 +291,7 @@ def test_ten_run_at_once_on_aws(aws: Engine) -> None:
         desk.replay(f"r{n}")
     with pytest.raises(LimitExceededException):
         desk.replay("r10")
-    aws.settle()
+    aws.advance(5)
     desk.replay("r10")
 
 
@@ -339,10 +343,44 @@ def test_a_step_costs_the_same_however_many_events_have_its_moment(desk: Desk) -
     assert abs(cost(4000) - cost(0)) < 50
 
 
+# the beginning
+
+
+def test_for_a_moment_a_replay_is_starting(on_disk: Engine) -> None:
+    desk = Desk(on_disk)
+    desk.archive("a")
+    desk.rule("q", SHOP)
+    desk.put({"n": 1})
+    desk.replay()
+    on_disk.restart()
+    on_disk.advance(0.499)
+    assert (desk.state(), desk.numbers(on_disk.find("q"), "r")) == ("STARTING", [])
+    on_disk.advance(0.001)
+    on_disk.advance(1)
+    assert (desk.state(), desk.numbers(on_disk.find("q"), "r")) == ("COMPLETED", [1])
+
+
+def test_what_is_cancelled_in_that_moment_replays_nothing(engine: Engine) -> None:
+    desk = Desk(engine)
+    desk.archive("a")
+    queue = desk.rule("q", SHOP)
+    desk.put({"n": 1})
+    desk.replay()
+    engine.settle()
+    assert desk.events.replays.cancel(WORLD, "r")["State"] == "CANCELLING"
+    engine.settle()
+    assert desk.state() == "CANCELLED"
+    engine.advance(1)
+    assert (desk.state(), desk.numbers(queue, "r")) == ("CANCELLED", [])
+
+
 # what comes in between
 
 
-def test_a_restart_in_between_doubles_and_loses_nothing(on_disk: Engine, short_steps: None) -> None:
+def test_a_restart_in_between_doubles_and_loses_nothing(
+    new_engine: NewEngine, tmp_path: Path, short_steps: None
+) -> None:
+    on_disk = new_engine(tmp_path, limits=AT_ONCE)
     desk = Desk(on_disk)
     desk.archive("a")
     desk.rule("q", SHOP)

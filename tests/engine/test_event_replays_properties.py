@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from broker.buses import archives, replays
 from broker.errors import BrokerFailure, IllegalStatusException
-from engine.archive_support import Desk
+from engine.archive_support import AT_ONCE, Desk
 from engine.support import DAY_S, START_MS, WORLD, Engine
 
 # By rule and archive: the kinds of events that their patterns let through.
@@ -69,7 +69,7 @@ class ArchivesAndReplays(RuleBasedStateMachine):
         self.patch.setattr(replays, "STEP_EVENTS", 3)
         self.patch.setattr(archives, "STEP_EVENTS", 4)
         self.directories = [tempfile.mkdtemp()]
-        self.engine = Engine(Path(self.directories[0]))
+        self.engine = Engine(Path(self.directories[0]), limits=AT_ONCE)
         self.desk = Desk(self.engine)
         for name, kinds in RULES.items():
             self.desk.rule(name, pattern(kinds) or {})

@@ -371,7 +371,7 @@ WEEKDAY = st.integers(1, 7).map(lambda n: DAY_NAMES[n - 1] if n % 2 else str(n))
 OF_MONTH = st.one_of(
     field(1, 31),
     st.lists(
-        st.sampled_from(["L", "LW"]) | st.sampled_from([1, 2, 15, 28, 29, 30, 31]).map("{}W".format) | st.integers(1, 31).map(str),
+        st.sampled_from(["L", "LW", *(f"{day}W" for day in (1, 2, 15, 28, 29, 30, 31))]) | st.integers(1, 31).map(str),
         min_size=1,
     ).map(lambda items: ",".join(items[:3])),
 )

@@ -58,8 +58,9 @@ def test_worlds_are_apart(engine: StreamEngine) -> None:
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        ({"shards": None}, "ValidationException"),
+        ({"shards": None, "mode": "PROVISIONED"}, "ValidationException"),
         ({"shards": 0}, "InvalidArgumentException"),
+        ({"shards": 10_001}, "LimitExceededException"),
         ({"name": "a b"}, "ValidationException"),
         ({"name": "x" * 129}, "ValidationException"),
         ({"mode": "ON_DEMAND"}, "ValidationException"),

@@ -30,7 +30,7 @@ from broker.errors import DomainError, ExpiredIteratorException, ResourceNotFoun
 from broker.streams import Event
 from broker.streams.registry import RESUME_MS
 from broker.streams.stream import MAX_HASH_KEY, Shard
-from engine.stream_support import HOUR_MS, WORLD, Client, StreamEngine
+from engine.stream_support import ANY_SCALE, HOUR_MS, WORLD, Client, StreamEngine
 
 TOP = MAX_HASH_KEY + 1
 flushes = st.sampled_from([True, True, False])
@@ -75,7 +75,7 @@ class Streaming(RuleBasedStateMachine):
         super().__init__()
         logging.getLogger("sidebus").setLevel(logging.CRITICAL)  # groups fail on purpose here
         self.directory = tempfile.TemporaryDirectory()
-        self.engine = StreamEngine(Path(self.directory.name) if self.on_disk else None)
+        self.engine = StreamEngine(Path(self.directory.name) if self.on_disk else None, limits=ANY_SCALE)
         self.shards: dict[int, ShardModel] = {}
         self.last_of_key: dict[str, int] = {}
         self.readers: list[Reader] = []
@@ -168,7 +168,7 @@ class Streaming(RuleBasedStateMachine):
         opened = self.open()
         shard = opened[pick % len(opened)]
         first, last = shard.hash_keys
-        key = first + max(1, (last - first) * part // 100)
+        key = first + max(2, (last - first) * part // 100)
         self.engine.shards.split(self.engine.find(), f"shardId-{shard.index:012d}", str(key))
         self.child((first, key - 1), [shard])
         self.child((key, last), [shard])
@@ -255,7 +255,7 @@ class Streaming(RuleBasedStateMachine):
         ]
         reader.place = expected[-1][0] + 1 if expected else len(shard.records)
         at_end = reader.place == len(shard.records)
-        assert page.behind_ms == (0 if at_end else self.now_ms - expected[-1][1].arrival_ms)
+        assert page.behind_ms == (0 if at_end else max(1, self.now_ms - expected[-1][1].arrival_ms))
         children = sorted(s.index for s in self.shards.values() if shard.index in s.parents)
         if at_end and shard.closed_ms is not None:
             assert page.next_iterator is None

@@ -65,7 +65,7 @@ def test_auto_ignores_keys_and_spreads_records(engine: StreamEngine) -> None:
     assert [record.partition_key for record in page.records] == ["same", "same", None]
     engine.definitions.update_distribution(stream, "USER_PARTITION_KEY")
     assert len({put.shard_id for put in engine.put(stream, *"mnop", key="same")}) == 1
-    assert "PartitionKey is required" in outcome_of(engine.put, stream, "x", key=None)
+    assert "'partitionKey' failed" in outcome_of(engine.put, stream, "x", key=None)
 
 
 def test_iterators_of_all_five_types(engine: StreamEngine) -> None:
@@ -105,7 +105,7 @@ def test_reads_end_at_the_limit_and_go_on_there(engine: StreamEngine) -> None:
         behind.append(page.behind_ms)
         iterator = page.next_iterator
     assert seen == [[*"abc"], [*"def"], [*"ghi"], ["j"], []]
-    assert behind == [3000, 1000, 0, 0, 0]
+    assert behind == [3000, 1000, 1, 0, 0]  # "0 is caught up", and "j" was still to come
 
 
 def test_a_read_gives_ten_mebibytes_at_most(engine: StreamEngine) -> None:
@@ -306,18 +306,24 @@ def test_numbers_that_did_not_come_from_the_shard(engine: StreamEngine) -> None:
     stream = engine.create(shards=2)
     first, second = stream.open_shards
     number = engine.put(stream, "x", explicit_hash_key="0")[0].sequence_number
-    for given, shard in ((number, second), ("1", first), ("9" * 56, first)):
-        assert outcome_of(engine.iterator, shard, "AT_SEQUENCE_NUMBER", given) == (
+    for given in ("1", "9" * 56, number.replace("4", "5", 1)):
+        assert outcome_of(engine.iterator, first, "AT_SEQUENCE_NUMBER", given) == (
             f"InvalidArgumentException: StartingSequenceNumber {given} used in GetShardIterator on shard "
-            f"{shard.shard_id} in stream s under account 111122223333 is invalid because it did not come from this "
+            f"{first.shard_id} in stream s under account 111122223333 is invalid because it did not come from this "
             "stream."
         )
+    assert outcome_of(engine.iterator, second, "AT_SEQUENCE_NUMBER", number) == (
+        "InvalidArgumentException: Invalid StartingSequenceNumber. It encodes shardId-000000000000, while it was used "
+        "in a call to a shard with shardId-000000000001"
+    )
     assert outcome_of(engine.iterator, first, "AT_TIMESTAMP", None, START_MS + 1) == (
         "InvalidArgumentException: The timestampInMillis parameter cannot be greater than the "
         f"currentTimestampInMillis. timestampInMillis: {START_MS + 1}, currentTimestampInMillis: {START_MS}"
     )
     for kind in ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER", "AT_TIMESTAMP", "NO_TYPE"):
         assert outcome_of(engine.iterator, first, kind).startswith("InvalidArgumentException: ")
+    for kind in ("LATEST", "TRIM_HORIZON"):
+        assert outcome_of(engine.iterator, first, kind, number).startswith("InvalidArgumentException: ")
 
 
 def test_the_number_for_ordering_must_be_the_streams(engine: StreamEngine) -> None:
@@ -371,7 +377,7 @@ def test_events_of_other_services_come_in_by_arn(engine: StreamEngine) -> None:
     assert engine.streams.put_event(stream.arn, "event-id", b"{}") is None
     assert engine.read(stream.shards[0]) == ["{}"]
     assert engine.streams.put_event(stream.arn + "x", "event-id", b"{}") == "ResourceNotFoundException"
-    assert engine.streams.put_event(stream.arn, "event-id", bytes(2 << 20)) == "InvalidArgumentException"
+    assert engine.streams.put_event(stream.arn, "event-id", bytes(2 << 20)) == "ValidationException"
 
 
 # AWS's quotas

@@ -10,7 +10,7 @@ import pytest
 
 from broker.limits import AWS
 from broker.streams import Stream
-from engine.stream_support import HOUR_MS, START_MS, WORLD, StreamEngine, outcome_of, texts
+from engine.stream_support import ANY_SCALE, HOUR_MS, START_MS, WORLD, StreamEngine, outcome_of, texts
 
 TOP = 1 << 128
 ID = "shardId-{:012d}".format
@@ -18,7 +18,7 @@ ID = "shardId-{:012d}".format
 
 @pytest.fixture
 def engine() -> Iterator[StreamEngine]:
-    engine = StreamEngine()
+    engine = StreamEngine(limits=ANY_SCALE)
     yield engine
     engine.close()
 

@@ -8,6 +8,7 @@ import java.io.IOException;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import software.amazon.awssdk.services.cloudwatch.CloudWatchAsyncClient;
 import software.amazon.awssdk.services.dynamodb.DynamoDbAsyncClient;
 import software.amazon.awssdk.services.kinesis.KinesisAsyncClient;
@@ -63,7 +64,9 @@ public class KclWorker {
                 configs.retrievalConfig().retrievalSpecificConfig(retrieval));
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             try {
-                scheduler.startGracefulShutdown().get(30, TimeUnit.SECONDS);
+                scheduler.startGracefulShutdown().get(5, TimeUnit.SECONDS);
+            } catch (TimeoutException error) {
+                // It also waits for processors of shards that have ended, which say no more.
             } catch (Exception error) {
                 error.printStackTrace();
             }

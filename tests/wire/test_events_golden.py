@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import botocore.session
 from virtual_events import VirtualEvents
+
+from broker.limits import RELAXED
 
 MODEL = botocore.session.Session().get_service_model("events")
 FORMS = {
@@ -43,7 +46,7 @@ CONVERSATION = list(conversation())
 
 
 def test_the_conversation() -> None:
-    events = VirtualEvents()
+    events = VirtualEvents(replace(RELAXED, replay_start_ms=0))
     known: dict[str, str] = {}
     for exchange in CONVERSATION:
         request = exchange.request

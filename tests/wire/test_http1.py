@@ -38,6 +38,10 @@ class Wire(asyncio.Transport):
         assert not self.eof
         self.writes.append(bytes(data))
 
+    def writelines(self, list_of_data: Any) -> None:
+        for data in list_of_data:
+            self.write(data)
+
     def can_write_eof(self) -> bool:
         return True
 
@@ -608,6 +612,29 @@ def test_an_answer_without_a_body_has_no_length() -> None:
         bench.feed(later(1))
         bench.desk.waiting[0][1](Response(status, [(b"a", b"b")], b""))
         assert bench.written == HEAD.replace(b"200 OK", b"%d %s" % (status, reason)) + b"a: b\r\n\r\n"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_large_body_is_not_copied(method: bytes) -> None:
+    """Between answers that leave with it, in order; the head stands by itself."""
+    bench, large = Bench(), bytes(64 * 1024)
+    bench.feed(*(b"%s /later/%d HTTP/1.1\r\nHost: a\r\n\r\n" % (method, number) for number in (1, 2)), NEXT)
+    (_, first), (_, second) = bench.desk.waiting
+    second(Response(200, [], large))
+    first(Response(200, [], b"first"))
+    body = large if method == b"GET" else b""
+    heads = [HEAD + b"content-length: %d\r\n\r\n" % length for length in (5, len(large))]
+    start = heads[0] + (b"first" if body else b"")
+    assert bench.written == start + heads[1] + body + answer_bytes(b"GET", b"/next")
+    assert bench.wire.writes[-4:] == [start, heads[1], body, answer_bytes(b"GET", b"/next")] or not body
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_large_body_where_there_may_be_none(status: int) -> None:
+    bench = Bench()
+    bench.feed(b"GET /later HTTP/1.1\r\nHost: a\r\n\r\n")
+    bench.desk.waiting[0][1](Response(status, [], bytes(64 * 1024)))
+    assert bench.written.endswith(b"keep-alive\r\n\r\n")
 
 
 def test_a_status_without_a_phrase() -> None:

@@ -157,6 +157,8 @@ async def test_chunks_as_they_are_written_and_the_connection_goes_on() -> None:
         assert source.sink.write(b""), "nothing is not the end"
         assert source.sink.write(b"x" * 300)
         await client.read(b"12c\r\n" + b"x" * 300 + b"\r\n")
+        source.sink.write(b"x" * 65536)
+        await client.read(b"10000\r\n" + b"x" * 65536 + b"\r\n")
         source.sink.end()
         await client.read(b"0\r\n\r\n")
         client.ask(b"/whole")

@@ -133,6 +133,13 @@ def test_a_subscription(kinesis: VirtualKinesis) -> None:
         + text("ContinuationSequenceNumber")
         + text(following)
     )
+    in_json = kinesis.subscribe(
+        ConsumerARN=kinesis.consumer("j"), ShardId=SHARD, StartingPosition={"Type": "TRIM_HORIZON"}
+    )
+    kinesis.put("b")
+    *_, last = eventstream.decode(reader.raw)
+    assert loads(last.payload)["Records"][0]["Data"] == b"b"
+    assert in_json.events[-1]["Records"][0]["Data"] == "Yg=="  # each has the commit's event in its own form
     kinesis("DeregisterStreamConsumer", ConsumerARN=consumer)
     *_, last = eventstream.decode(reader.raw)
     assert last.headers[":exception-type"] == "ResourceNotFoundException"

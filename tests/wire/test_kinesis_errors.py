@@ -179,12 +179,12 @@ case(
     "CreateStream",
     VALIDATION,
     "ShardCount must be specified for a stream in provisioned mode.",
-    lambda k: {"StreamName": "s"},
+    lambda kinesis: {"StreamName": "s", "StreamModeDetails": {"StreamMode": "PROVISIONED"}},
 )
 case(
     "CreateStream",
     VALIDATION,
-    "ShardCount must not be specified for a stream in on-demand mode.",
+    "ShardCount is not expected when StreamMode=ON_DEMAND",
     lambda kinesis: {"StreamName": "s", "ShardCount": 1, "StreamModeDetails": {"StreamMode": "ON_DEMAND"}},
 )
 case(
@@ -196,8 +196,8 @@ case(
 )
 case(
     "CreateStream",
-    INVALID,
-    "ShardCount must be between 1 and 10000.",
+    LIMIT,
+    "ShardCount 10001 is above the limit of 10000 of a stream.",
     lambda kinesis: {"StreamName": "s", "ShardCount": 10_001},
 )
 case(
@@ -207,7 +207,9 @@ case(
     lambda kinesis: {"StreamName": "s", "ShardCount": 1, "Tags": {"aws:a": "b"}},
 )
 CONSUMERS = (
-    f"Stream s under account {ACCOUNT} has registered consumers: deregister them or set EnforceConsumerDeletion."
+    f"DeleteStream can't delete {ARN} because there are consumers associated with this data stream. To delete s "
+    "anyway, set the EnforceConsumerDeletion parameter to true to force the deletion of all the consumers that are "
+    "associated with it."
 )
 case("DeleteStream", IN_USE, CONSUMERS, with_consumer)
 case("ListStreams", INVALID, "The provided NextToken is invalid.", lambda kinesis: {"NextToken": "%"})
@@ -245,13 +247,20 @@ case(
 )
 
 # Shards.
+for shards, target, direction in (
+    (1, 3, "cannot scale up over double your current open shard count. Current open shard count: 1"),
+    (3, 1, "cannot scale down below half your current open shard count. Current open shard count: 3"),
+):
+    text = f"UpdateShardCount {direction} Target shard count: {target}"
+    given = {**MINIMAL["UpdateShardCount"], "TargetShardCount": target}
+    case("UpdateShardCount", INVALID, text, on(shards=shards, **given))
 for name in ("SplitShard", "MergeShards", "UpdateShardCount"):
     text = (
         f"Request is invalid. Stream s under account {ACCOUNT} is in On-Demand mode: "
         f"{name} is only supported for the provisioned mode."
     )
     case(name, VALIDATION, text, on(mode="ON_DEMAND", **MINIMAL[name]))
-for key in ("0", str(2**127)):
+for key in ("0", "1", str(2**127 - 1), str(2**127)):
     text = (
         f"NewStartingHashKey {key} used in SplitShard() on shard {SHARD} in stream s under account {ACCOUNT} is not "
         "both greater than one plus the shard's StartingHashKey 0 and less than the shard's EndingHashKey "
@@ -322,7 +331,11 @@ def to_shard(shard: str, **position: Any) -> Given:
 
 text = f"Shard shardId-000000000009 in stream s under account {ACCOUNT} does not exist"
 case("SubscribeToShard", NOT_FOUND, text, to_shard("shardId-000000000009", Type="LATEST"))
-text = "Must specify startingSequenceNumber parameter for iterator of type AT_SEQUENCE_NUMBER."
+NUMBERS = (
+    "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or (2) "
+    "TRIM_HORIZON or LATEST and no StartingSequenceNumber. Request specified {} StartingSequenceNumber."
+)
+text = NUMBERS.format("AT_SEQUENCE_NUMBER and no")
 case("SubscribeToShard", INVALID, text, to_shard(SHARD, Type="AT_SEQUENCE_NUMBER"))
 case("SubscribeToShard", DRY_RUN, None, lambda kinesis: to_shard(SHARD, Type="LATEST")(kinesis) | {"DryRun": True})
 
@@ -345,17 +358,24 @@ case(
 )
 HASH = "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was"
 case("PutRecord", INVALID, f"{HASH} {2**128}", ExplicitHashKey=str(2**128))
-KEYLESS = (
-    f"PartitionKey is required: stream s under account {ACCOUNT} uses the USER_PARTITION_KEY record distribution "
-    "strategy."
-)
-case("PutRecord", INVALID, KEYLESS, on(Data=b"x"))
-case("PutRecords", INVALID, KEYLESS, on(Records=[{"Data": b"x", "PartitionKey": "k"}, {"Data": b"x"}]))
+NULL = "failed to satisfy constraint: Member must not be null"
+text = f"1 validation error detected: Value null at 'partitionKey' {NULL}"
+case("PutRecord", VALIDATION, text, on(Data=b"x"))
+text = f"1 validation error detected: Value null at 'records.2.member.partitionKey' {NULL}"
+case("PutRecords", VALIDATION, text, on(Records=[{"Data": b"x", "PartitionKey": "k"}, {"Data": b"x"}]))
 text = (
     f"A record of {2**20 + 1} bytes, with its partition key, is larger than the maximum record size of {2**20} bytes "
     f"of stream s under account {ACCOUNT}."
 )
 case("PutRecord", INVALID, text, Data=bytes(2**20))
+TOO_LONG = f"failed to satisfy constraint: Member must have length less than or equal to {2**20}"
+case("PutRecord", VALIDATION, f"1 validation error detected: Value at 'data' {TOO_LONG}", Data=bytes(2**20 + 1))
+text = (
+    f"2 validation errors detected: Value at 'records.1.member.data' {TOO_LONG}; "
+    f"Value at 'records.3.member.data' {TOO_LONG}"
+)
+long, short = ({"Data": bytes(size), "PartitionKey": "k"} for size in (2**20 + 1, 1))
+case("PutRecords", VALIDATION, text, Records=[long, short, long])
 whole = [{"Data": bytes(2**20 - 1), "PartitionKey": "k"}] * 10
 case("PutRecords", INVALID, "Records size exceeds 10 MB limit", Records=[*whole, {"Data": b"", "PartitionKey": "k"}])
 text = f"ExclusiveMinimumSequenceNumber 17 used in PutRecord on stream s under account {ACCOUNT} is invalid."
@@ -364,12 +384,11 @@ text = f"Shard shardId-000000000009 in stream s under account {ACCOUNT} does not
 case("GetShardIterator", NOT_FOUND, text, ShardId="shardId-000000000009")
 for kind, text in (
     ("AT_TIMESTAMP", "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP."),
-    (
-        "AFTER_SEQUENCE_NUMBER",
-        "Must specify startingSequenceNumber parameter for iterator of type AFTER_SEQUENCE_NUMBER.",
-    ),
+    ("AFTER_SEQUENCE_NUMBER", NUMBERS.format("AFTER_SEQUENCE_NUMBER and no")),
 ):
     case("GetShardIterator", INVALID, text, ShardIteratorType=kind)
+text = NUMBERS.format("LATEST and also a")
+case("GetShardIterator", INVALID, text, ShardIteratorType="LATEST", StartingSequenceNumber="1")
 case(
     "GetShardIterator",
     INVALID,

@@ -81,6 +81,9 @@ def test_create_stream(kinesis: Any, account: str) -> None:
     assert (shown["StreamStatus"], shown["OpenShardCount"]) == ("ACTIVE", 2)
     assert shown["StreamModeDetails"] == {"StreamMode": "PROVISIONED"}
     assert kinesis.list_tags_for_stream(StreamName="s")["Tags"] == [{"Key": "team", "Value": "a"}]
+    kinesis.create_stream(StreamName="bare")
+    shown = summary(kinesis, "bare")
+    assert (shown["StreamModeDetails"], shown["OpenShardCount"]) == ({"StreamMode": "ON_DEMAND"}, 4)
     kinesis.create_stream(
         StreamName="d",
         StreamModeDetails={"StreamMode": "ON_DEMAND"},
@@ -202,12 +205,12 @@ def test_list_shards(kinesis: Any, stream: str) -> None:
 
 def test_split_shard(kinesis: Any, stream: str) -> None:
     answer = kinesis.split_shard(
-        StreamName="s", ShardToSplit="shardId-000000000000", NewStartingHashKey=str(MAX_HASH_KEY)
+        StreamName="s", ShardToSplit="shardId-000000000000", NewStartingHashKey=str(MAX_HASH_KEY - 1)
     )
     assert plain(answer) == {}
     _, lower, upper = shards(kinesis)
-    assert lower["HashKeyRange"] == {"StartingHashKey": "0", "EndingHashKey": str(MAX_HASH_KEY - 1)}
-    assert upper["HashKeyRange"] == {"StartingHashKey": str(MAX_HASH_KEY), "EndingHashKey": str(MAX_HASH_KEY)}
+    assert lower["HashKeyRange"] == {"StartingHashKey": "0", "EndingHashKey": str(MAX_HASH_KEY - 2)}
+    assert upper["HashKeyRange"] == {"StartingHashKey": str(MAX_HASH_KEY - 1), "EndingHashKey": str(MAX_HASH_KEY)}
 
 
 def test_merge_shards(kinesis: Any) -> None:
@@ -288,7 +291,7 @@ def test_update_stream_mode(kinesis: Any, stream: str) -> None:
 
 def test_update_max_record_size(kinesis: Any, stream: str) -> None:
     large = b"x" * (10 * 1024 * 1024 - 1)
-    with pytest.raises(kinesis.exceptions.InvalidArgumentException):
+    with pytest.raises(kinesis.exceptions.ValidationException):
         kinesis.put_record(StreamName="s", Data=large, PartitionKey="k")
     assert plain(kinesis.update_max_record_size(StreamARN=stream, MaxRecordSizeInKiB=10240)) == {}
     assert summary(kinesis)["MaxRecordSizeInKiB"] == 10240
@@ -419,7 +422,9 @@ def test_register_stream_consumer(kinesis: Any, stream: str) -> None:
     answer = kinesis.register_stream_consumer(StreamARN=stream, ConsumerName="c", Tags={"team": "a"})["Consumer"]
     created = int(answer.pop("ConsumerCreationTimestamp").timestamp())
     arn = f"{stream}/consumer/c:{created}"
-    assert answer == {"ConsumerName": "c", "ConsumerARN": arn, "ConsumerStatus": "ACTIVE"}
+    assert answer == {"ConsumerName": "c", "ConsumerARN": arn, "ConsumerStatus": "CREATING"}  # as AWS always says
+    shown = kinesis.describe_stream_consumer(ConsumerARN=arn)["ConsumerDescription"]
+    assert shown["ConsumerStatus"] == "ACTIVE"
     assert kinesis.list_tags_for_resource(ResourceARN=arn)["Tags"] == [{"Key": "team", "Value": "a"}]
 
 

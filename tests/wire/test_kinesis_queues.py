@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from virtual_kinesis import ACCOUNT, JSON, REGION, VirtualKinesis, encoded
 
 from broker.limits import AWS
 from protocols.http.message import Request
-from wire.virtual_kinesis import ACCOUNT, JSON, REGION, VirtualKinesis, encoded
 
 ROLE = "arn:aws:iam::111111111111:role/channels"
 S3 = {

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from base64 import b64decode
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from virtual_kinesis import ACCOUNT, REGION, SHARD, START_MS, VirtualKinesis
 
-from broker.limits import AWS
+from broker.limits import AWS, RELAXED
 
 MIB = 1024 * 1024
 HOUR_MS = 3_600_000
@@ -19,7 +20,7 @@ THROTTLED = "ProvisionedThroughputExceededException"
 
 @pytest.fixture
 def kinesis() -> Iterator[VirtualKinesis]:
-    virtual = VirtualKinesis()
+    virtual = VirtualKinesis(replace(RELAXED, shard_count_factor=None))
     yield virtual
     virtual.close()
 
