@@ -49,10 +49,8 @@ class ApiDestinations:
         limit = registry.limits.api_destinations
         if limit is not None and sum(owner == world for owner, _ in items) >= limit:
             raise LimitExceededException("The requested resource exceeds the maximum number allowed.")
-        document = {
-            "ApiDestinationArn": events_arn(world, f"api-destination/{name}/{registry.entropy.uuid()}"),
-        }
-        return self._set(world, name, document, parameters)
+        arn = events_arn(world, f"api-destination/{name}/{registry.entropy.uuid()}")
+        return self._set(world, name, {"ApiDestinationArn": arn}, parameters)
 
     def update(self, world: World, parameters: Parameters) -> dict[str, Any]:
         """UpdateApiDestination: what is not given stays."""

@@ -6,13 +6,13 @@ Guide, "Amazon EventBridge events detail reference". (Scheduled events go to the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 import orjson
 
 from broker.buses.bus import DEFAULT_BUS, Bus
 from broker.buses.envelope import Event
 from broker.buses.registry import Registry
+from broker.clock import iso_8601_ms
 from broker.names import World
 
 SOURCE = "aws.events"
@@ -30,7 +30,7 @@ class Notices:
         registry = self._registry
         registry.commit.enter()
         now_ms = registry.clock.now_ms()
-        moment = datetime.fromtimestamp(now_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
+        moment = f"{iso_8601_ms(now_ms)[:19].replace('T', ' ')} +0000 UTC"
         text = orjson.dumps({**detail, "Timestamp": moment}).decode()
         event = Event.create(registry.entropy.uuid(), world, SOURCE, detail_type, text, [arn], now_ms, now_ms)
         self.deliver(registry.bus(world, DEFAULT_BUS), event)
