@@ -5,8 +5,9 @@ format goes to an object of errors, where the model's dead-letter queue has its 
 same key, so a batch that is delivered again replaces what it had written.
 
 Local are: that tables get JSON lines too, where AWS writes Parquet; that codecs which the standard library lacks are
-left out (the name tells: only what ends in .gz is compressed); and the words that a template may use, of which the
-model says nothing.
+left out (the name tells: only what ends in .gz is compressed); and the words of an OutputKeyTemplate, of which the
+model says nothing: {channelName}, {channelId}, {streamName}, {shardId}, and of the first record's arrival {yyyy},
+{MM}, {dd}, {HH}, {mm}, {ss} or several of them together, as in !{timestamp:yyyy-MM-dd}.
 """
 
 from __future__ import annotations
