@@ -12,7 +12,7 @@ SetQueueAttributes; [4] PurgeQueue; [5] DeleteQueue; [6] StartMessageMoveTask; [
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_MESSAGE_BYTES = 1_048_576  # [1] also of a whole batch
 MIN_MAXIMUM_MESSAGE_BYTES = 1_024  # [3]
@@ -225,3 +225,17 @@ AWS = Limits(
 )
 
 PROFILES = {"relaxed": RELAXED, "aws": AWS}
+
+
+def with_stream_wait(limits: Limits, wait_ms: int) -> Limits:
+    """The same, but that a stream, a consumer, a queue on a stream or a channel takes so long for each change."""
+    return replace(
+        limits,
+        stream_create_ms=wait_ms,
+        stream_update_ms=wait_ms,
+        stream_delete_ms=wait_ms,
+        consumer_create_ms=wait_ms,
+        consumer_delete_ms=wait_ms,
+        queue_change_ms=wait_ms,
+        channel_change_ms=wait_ms,
+    )

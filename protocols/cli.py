@@ -70,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
         "aws: AWS's quotas of scale and its waiting times; relaxed: without them",
         metavar="relaxed|aws",
     )
+    _option(
+        serve,
+        "--stream-wait",
+        None,
+        "how long a stream or a consumer is CREATING, UPDATING or DELETING (default: 0; with --limits aws 5 to 30)",
+        metavar="SECONDS",
+    )
     _option(serve, "--account", "000000000000", "account of callers whose access key is not twelve digits")
     _option(serve, "--region", "us-east-1", "region of requests that name none")
     _option(serve, "--log-format", "text", "how to log, on stderr", metavar="text|json")
@@ -169,6 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(f"--account takes twelve digits, not {options.account}.")
         if not re.fullmatch(r"[a-z0-9-]{1,64}", options.region):
             raise UsageError(f"--region takes a region such as us-east-1, not {options.region}.")
+        if options.stream_wait and not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", options.stream_wait):
+            raise UsageError(f"--stream-wait takes seconds such as 2 or 0.5, not {options.stream_wait}.")
         serve(
             ServeOptions(
                 host=options.host,
@@ -176,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 data=Path(options.data) if options.data else None,
                 sync=_choice("sync", options.sync, ("full", "normal")),
                 limits=_choice("limits", options.limits, ("relaxed", "aws")),
+                stream_wait_ms=round(float(options.stream_wait) * 1000) if options.stream_wait else None,
                 log_format=_choice("log-format", options.log_format, ("text", "json")),
                 tls_cert=options.tls_cert,
                 tls_key=options.tls_key,

@@ -19,7 +19,7 @@ from broker.clock import Soon, SystemClock
 from broker.core import Broker
 from broker.delivery import API_DESTINATION, AUTHORIZATION, HTTP, LAMBDA, STATE_MACHINE
 from broker.errors import BrokerFailure
-from broker.limits import PROFILES
+from broker.limits import PROFILES, with_stream_wait
 from broker.store.sqlite import SqliteStore
 from protocols.application import Application, Settings
 from protocols.delivery.api_destination import ApiDestinationTransport
@@ -45,18 +45,27 @@ def soon() -> Soon:
 
 @asynccontextmanager
 async def running(
-    data: Path | None = None, *, sync: str = "full", limits: str = "relaxed", settings: Settings | None = None
+    data: Path | None = None,
+    *,
+    sync: str = "full",
+    limits: str = "relaxed",
+    stream_wait_ms: int | None = None,
+    settings: Settings | None = None,
 ) -> AsyncIterator[Application]:
     """A broker that keeps its appointments and delivers to remote ends, and its application.
 
-    `data`, `sync` and `limits` are as for `sidebus serve`. Raises BrokerFailure where the store cannot be opened.
+    `data`, `sync`, `limits` and `stream_wait_ms` are as for `sidebus serve`. Raises BrokerFailure where the store
+    cannot be opened.
     """
     settings = settings or Settings()
+    profile = PROFILES[limits]
+    if stream_wait_ms is not None:
+        profile = with_stream_wait(profile, stream_wait_ms)
     clock = SystemClock(soon())
     store = SqliteStore(data, sync=sync)
     signer = MessageSigner(store, settings.sns_cert_host)
     try:
-        broker = Broker(store, clock, limits=PROFILES[limits], signer=signer)
+        broker = Broker(store, clock, limits=profile, signer=signer)
     except BrokerFailure:
         store.close()
         raise

@@ -35,6 +35,7 @@ class ServeOptions:
     data: Path | None = None
     sync: str = "full"
     limits: str = "relaxed"
+    stream_wait_ms: int | None = None
     log_format: str = "text"
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -82,7 +83,11 @@ async def _serve(options: ServeOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(
-        options.data, sync=options.sync, limits=options.limits, settings=options.settings
+        options.data,
+        sync=options.sync,
+        limits=options.limits,
+        stream_wait_ms=options.stream_wait_ms,
+        settings=options.settings,
     ) as application:
         broker = application.broker
         listener = await Listener.start(

@@ -132,6 +132,7 @@ UNUSABLE = [
     f"--host {'x' * 70}",
     "--sync off",
     "--limits none",
+    "--stream-wait soon",
     "--log-format xml",
     "--account 12345678901",
     "--region Europe",

@@ -663,3 +663,14 @@ def test_regions_are_worlds_of_their_own(kinesis: Any, connect: Any, sidebus: An
         elsewhere.describe_stream(StreamARN=stream)
     with pytest.raises(elsewhere.exceptions.ResourceNotFoundException):
         elsewhere.tag_resource(ResourceARN=stream, Tags={"a": "b"})
+
+
+def test_the_wait_for_a_stream_can_be_chosen(start_sidebus: Any, connect: Any) -> None:
+    server = start_sidebus("--stream-wait", "0.3")
+    kinesis = connect(server, "kinesis")
+    kinesis.create_stream(StreamName="s", ShardCount=1)
+    assert summary(kinesis)["StreamStatus"] == "CREATING"
+    kinesis.get_waiter("stream_exists").wait(StreamName="s", WaiterConfig={"Delay": 1})
+    kinesis.delete_stream(StreamName="s")
+    assert summary(kinesis)["StreamStatus"] == "DELETING"
+    server.stop()
