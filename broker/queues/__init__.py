@@ -3,6 +3,6 @@
 from broker.queues.definitions import Queues
 from broker.queues.messaging import Messaging, Sending, Sent
 from broker.queues.queue import Queue
-from broker.queues.waiters import Waiter
+from broker.waiters import Waiter
 
 __all__ = ["Messaging", "Queue", "Queues", "Sending", "Sent", "Waiter"]

@@ -42,8 +42,8 @@ from broker.names import is_queue_name
 from broker.queues import fifo, messages, receipts
 from broker.queues.flow import Flow
 from broker.queues.queue import Queue
-from broker.queues.waiters import Waiter
 from broker.store.port import MessageState, NewMessage, StoredMessage, row_id, shelf_of
+from broker.waiters import Waiter
 
 _EMPTY: Mapping[str, Any] = {}
 _MAX_UTF8_BYTES = 4
@@ -290,7 +290,7 @@ class Messaging:
         visibility_timeout_s: int | None = None,
         wait_time_s: int | None = None,
         attempt_id: str | None = None,
-    ) -> list[StoredMessage] | Waiter:
+    ) -> list[StoredMessage] | Waiter[StoredMessage]:
         """Messages, or who waits for them: set its `done`. Raises what ReceiveMessage raises."""
         limit = 1 if limit is None else limit
         if not 1 <= limit <= MAX_BATCH_ENTRIES:

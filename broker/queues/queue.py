@@ -6,15 +6,13 @@ What a restart must know is in `record()`; the rest (waiters, timers, throttles)
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from broker.clock import Timer
 from broker.names import World, queue_arn
 from broker.queues.attributes import Settings, read_settings
-from broker.store.port import QueueRecord
-
-if TYPE_CHECKING:
-    from broker.queues.waiters import Waiter
+from broker.store.port import QueueRecord, StoredMessage
+from broker.waiters import Waiter
 
 
 class PendingChange(NamedTuple):
@@ -78,7 +76,7 @@ class Queue:
         self.message_count = 0
         self.last_sequence = 0
         self.in_flight_bound = 0  # never below the number in flight
-        self.waiters: dict[Waiter, None] = {}  # in order of arrival
+        self.waiters: dict[Waiter[StoredMessage], None] = {}  # in order of arrival
         self.wake: Timer | None = None  # for the waiters: the next message becomes visible
         self.expiry: Timer | None = None  # the oldest message's retention ends
         self.throttle: dict[tuple[str, str], tuple[int, int]] = {}  # (call, group) -> (second, calls in it)

@@ -3,7 +3,6 @@
 from broker.streams.account import Commitment
 from broker.streams.channels import Batch, Channel
 from broker.streams.queue_records import Received
-from broker.streams.queue_waiters import Waiter
 from broker.streams.queues import DeadLetters, StreamQueue
 from broker.streams.records import Page, Put, Putting, Refused
 from broker.streams.segments import Record
@@ -29,5 +28,4 @@ __all__ = [
     "StreamQueue",
     "Streams",
     "Subscription",
-    "Waiter",
 ]

@@ -18,17 +18,17 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from broker.clock import Resumption
+from broker.clock import Resumption, Timer
 from broker.errors import DomainError, InvalidArgumentException, ResourceNotFoundException
 from broker.limits import DEFAULT_RECEIVE_WAIT_S, MAX_BATCH_ENTRIES, MAX_GET_BYTES
 from broker.queues import receipts
 from broker.store.port import QueuedRecord, StreamQueueStore, row_id, sequence_of, shelf_of
 from broker.streams.cursors import Cursors
-from broker.streams.queue_waiters import Line, Waiter
 from broker.streams.queues import StreamQueue, StreamQueues
 from broker.streams.registry import Registry
 from broker.streams.segments import Record
 from broker.streams.stream import DELETING, Shard
+from broker.waiters import Waiter
 
 SWEEP_ROWS = 500  # a step of a long sweep: some 2 ms
 _FOREVER = 1 << 62
@@ -48,6 +48,28 @@ class Received(NamedTuple):
         return f"{int(self.record.sequence_number):x}"
 
 
+class _Line:
+    """Those who wait at one end of a queue, for its records or for its dead letters.
+
+    It outlives the queue in RAM that it is for, which is a new one after a group that failed.
+    """
+
+    __slots__ = ("waiters", "wake")
+
+    def __init__(self) -> None:
+        self.waiters: dict[Waiter[Received], None] = {}
+        self.wake: Timer | None = None  # the next becomes visible
+
+    def sleep(self) -> None:
+        if self.wake is not None:
+            self.wake.cancel()
+            self.wake = None
+
+    def give_up(self) -> None:
+        for waiter in list(self.waiters):
+            waiter.give_up()
+
+
 class QueueRecords:
     """The records in all queues on streams."""
 
@@ -58,7 +80,7 @@ class QueueRecords:
         self._store = store
         self._clock = registry.clock
         self._commit = registry.commit
-        self._lines: dict[tuple[str, bool], Line] = {}  # by queue's ARN, and whether for dead letters
+        self._lines: dict[tuple[str, bool], _Line] = {}  # by queue's ARN, and whether for dead letters
         self._touched: dict[tuple[str, bool], None] = {}
         self._sweeping = False
         self._sweeps = Resumption(registry.clock, self._sweep_soon)
@@ -77,7 +99,7 @@ class QueueRecords:
         limit: int = MAX_BATCH_ENTRIES,
         wait_s: int = DEFAULT_RECEIVE_WAIT_S,
         visibility_timeout_s: int | None = None,
-    ) -> list[Received] | Waiter:
+    ) -> list[Received] | Waiter[Received]:
         """Records, or who waits for them: set its `done`."""
         return self._receive(queue, False, limit, wait_s, visibility_timeout_s)
 
@@ -87,12 +109,12 @@ class QueueRecords:
         limit: int = MAX_BATCH_ENTRIES,
         wait_s: int = DEFAULT_RECEIVE_WAIT_S,
         visibility_timeout_s: int | None = None,
-    ) -> list[Received] | Waiter:
+    ) -> list[Received] | Waiter[Received]:
         return self._receive(queue, True, limit, wait_s, visibility_timeout_s)
 
     def _receive(
         self, queue: StreamQueue, dead: bool, limit: int, wait_s: int, visibility_timeout_s: int | None
-    ) -> list[Received] | Waiter:
+    ) -> list[Received] | Waiter[Received]:
         self._commit.enter()
         key = queue.arn, dead
         take = partial(self._take, key, limit, visibility_timeout_s)
@@ -100,7 +122,7 @@ class QueueRecords:
         # One that is CREATING or DELETING "does not deliver": who asks waits as for an empty one.
         if found or not wait_s or self._ending:
             return found
-        waiter = Waiter(self._lines.setdefault(key, Line()), take, self._clock, self._clock.now_ms() + wait_s * 1000)
+        waiter = Waiter(self._lines.setdefault(key, _Line()), take, self._clock, self._clock.now_ms() + wait_s * 1000)
         self._appoint_wake(key)
         return waiter
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from broker.errors import DomainError, ResourceNotFoundException, ValidationException
 from broker.limits import DEFAULT_RECEIVE_WAIT_S, MAX_BATCH_ENTRIES
-from broker.streams import DeadLetters, Received, Stream, StreamQueue, Waiter
+from broker.streams import DeadLetters, Received, Stream, StreamQueue
+from broker.waiters import Waiter
 from protocols.aws.call import Call, Later, Operation, Result, error_code
 from protocols.aws.kinesis_access import check_access, find_stream, moment_ms
 
@@ -142,7 +143,7 @@ def receive_dead_letter_queue_records(call: Call) -> Result | Later:
 
 
 def _receive(
-    call: Call, receive: Callable[[StreamQueue, int, int, int | None], list[Received] | Waiter]
+    call: Call, receive: Callable[[StreamQueue, int, int, int | None], list[Received] | Waiter[Received]]
 ) -> Result | Later:
     given = call.parameters
     received = receive(

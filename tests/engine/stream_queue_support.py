@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from broker.errors import BrokerFailure, DomainError
-from broker.streams import Received, Stream, StreamQueue, Waiter
+from broker.streams import Received, Stream, StreamQueue
+from broker.waiters import Waiter
 from engine.stream_support import WORLD, StreamEngine
 
 

@@ -1,4 +1,4 @@
-"""Long polls: receivers in the order they came, each woken only by a message it will get.
+"""Long polls: receivers in the order they came, each woken only by what it will get.
 
 A waiter costs its entry and one appointment. It is served inside the group commit that brought the message, so a
 message goes from sender to receiver in one transaction.
@@ -8,35 +8,43 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from broker.clock import Clock, Timer
-from broker.queues.queue import Queue
-from broker.store.port import StoredMessage
 
-log = logging.getLogger("sidebus.queues")
+log = logging.getLogger("sidebus.waiters")
+
+T = TypeVar("T")
 
 
-class Waiter:
-    """A receive that waits. `done` is called once: with messages, or with none when its time is up.
+class Line(Protocol[T]):
+    """Where receivers wait: `wake` is when the next message becomes visible to them."""
+
+    waiters: dict[Waiter[T], None]  # in order of arrival
+    wake: Timer | None
+
+
+class Waiter(Generic[T]):
+    """A receive that waits. `done` is called once: with what was received, or with nothing when its time is up.
 
     `take` tries to receive; it is called with the group commit open.
     """
 
-    __slots__ = ("_timer", "done", "queue", "take")
+    __slots__ = ("_line", "_timer", "done", "take")
 
-    def __init__(self, queue: Queue, take: Callable[[], list[StoredMessage]], clock: Clock, deadline_ms: int) -> None:
-        self.queue = queue
+    def __init__(self, line: Line[T], take: Callable[[], list[T]], clock: Clock, deadline_ms: int) -> None:
         self.take = take
-        self.done: Callable[[list[StoredMessage]], None] | None = None
+        self.done: Callable[[list[T]], None] | None = None
+        self._line = line
         self._timer: Timer = clock.call_at(deadline_ms, self.give_up)
-        queue.waiters[self] = None
+        line.waiters[self] = None
 
-    def finish(self, messages: list[StoredMessage]) -> None:
+    def finish(self, received: list[T]) -> None:
         self._leave()
         done, self.done = self.done, None
         if done is not None:
             try:
-                done(messages)
+                done(received)
             except Exception:  # one client's answer must not cost the others theirs
                 log.exception("a long poll could not be answered")
 
@@ -51,7 +59,8 @@ class Waiter:
 
     def _leave(self) -> None:
         self._timer.cancel()
-        self.queue.waiters.pop(self, None)
-        if not self.queue.waiters and self.queue.wake is not None:
-            self.queue.wake.cancel()
-            self.queue.wake = None
+        line = self._line
+        line.waiters.pop(self, None)
+        if not line.waiters and line.wake is not None:
+            line.wake.cancel()
+            line.wake = None
