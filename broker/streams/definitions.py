@@ -109,7 +109,9 @@ class Definitions:
         self._registry.rate("CreateStream", world)
         if not _NAME.fullmatch(name):
             raise ValidationException(f"Stream name {name} does not match [a-zA-Z0-9_.-]+ or is too long.")
-        if mode is None:  # a bare name is enough, and provisioned streams need a count
+        if mode is None:
+            # A bare name is enough (guide, "Perform basic Kinesis Data Streams operations using the AWS CLI"), and a
+            # provisioned stream needs a count.
             mode = ON_DEMAND if shard_count is None else PROVISIONED
         if mode == PROVISIONED:
             if shard_count is None:
