@@ -7,6 +7,7 @@ that is cancelled is a client that has gone: what it asked for may have happened
 from __future__ import annotations
 
 import asyncio
+import base64
 import selectors
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from broker.entropy import Entropy
 from broker.store.sqlite import SqliteStore
 from protocols.application import Application
 from protocols.embedded import soon
-from protocols.http.message import Request, Response
+from protocols.http.message import Answer, Request, Response
 
 _crash: ContextVar[Crash | None] = ContextVar("crash", default=None)
 
@@ -121,6 +122,20 @@ def run_virtually(backend: str, program: Callable[[], Awaitable[None]]) -> None:
         anyio.run(program, backend="trio", backend_options={"clock": clock, "instruments": [_Suspensions()]})
 
 
+class _CountedLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_task_factory(_counted_task)
+
+
+def run_counted(backend: str, program: Callable[[], Awaitable[None]]) -> None:
+    """In real time, for programs that wait for threads; `crash` works there too."""
+    if backend == "asyncio":
+        anyio.run(program, backend="asyncio", backend_options={"loop_factory": _CountedLoop})
+    else:
+        anyio.run(program, backend="trio", backend_options={"instruments": [_Suspensions()]})
+
+
 class _LoopClock(SystemClock):
     def now_ms(self) -> int:
         return 1_700_000_000_000 + round(anyio.current_time() * 1000)
@@ -130,15 +145,16 @@ class Sqs:
     def __init__(self, application: Application) -> None:
         self._application = application
 
-    async def call(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    async def call(self, operation: str, parameters: dict[str, Any], target: str = "AmazonSQS") -> dict[str, Any]:
         headers = [
             (b"host", b"bus.test"),
-            (b"x-amz-target", b"AmazonSQS." + operation.encode()),
-            (b"content-type", b"application/x-amz-json-1.0"),
+            (b"x-amz-target", f"{target}.{operation}".encode()),
+            (b"content-type", b"application/x-amz-json-" + (b"1.0" if target == "AmazonSQS" else b"1.1")),
         ]
         answered, answers = anyio.Event(), list[Response]()
 
-        def reply(response: Response) -> None:
+        def reply(response: Answer) -> None:
+            assert isinstance(response, Response)
             answers.append(response)
             answered.set()
 
@@ -156,6 +172,16 @@ class Sqs:
 
     async def receive_message(self, **parameters: Any) -> dict[str, Any]:
         return await self.call("ReceiveMessage", parameters)
+
+    async def send_message_batch(self, **parameters: Any) -> dict[str, Any]:
+        return await self.call("SendMessageBatch", parameters)
+
+    async def put_records(self, **parameters: Any) -> dict[str, Any]:
+        records = [{**one, "Data": base64.b64encode(one["Data"]).decode()} for one in parameters["Records"]]
+        return await self.call("PutRecords", {**parameters, "Records": records}, "Kinesis_20131202")
+
+    async def put_events(self, **parameters: Any) -> dict[str, Any]:
+        return await self.call("PutEvents", parameters, "AWSEvents")
 
     async def delete_message_batch(self, **parameters: Any) -> dict[str, Any]:
         return await self.call("DeleteMessageBatch", parameters)
@@ -180,6 +206,15 @@ class Sqs:
         attributes = (await self.call("GetQueueAttributes", parameters))["Attributes"]
         visible, in_flight = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
         return int(attributes[visible]), int(attributes[in_flight])
+
+    async def take_all(self, url: str) -> list[str]:
+        """Receives and deletes until the queue is empty: the bodies in order."""
+        bodies: list[str] = []
+        while messages := (await self.receive_message(QueueUrl=url, MaxNumberOfMessages=10)).get("Messages"):
+            entries = [{"Id": str(n), "ReceiptHandle": one["ReceiptHandle"]} for n, one in enumerate(messages)]
+            await self.delete_message_batch(QueueUrl=url, Entries=entries)
+            bodies.extend(message["Body"] for message in messages)
+        return bodies
 
     async def until_empty(self, url: str) -> None:
         while await self.counts(url) != (0, 0):  # noqa: ASYNC110 the time is virtual
