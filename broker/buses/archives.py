@@ -21,7 +21,7 @@ from broker.buses.dispatch import Dispatch
 from broker.buses.envelope import Event
 from broker.buses.registry import Document, Registry
 from broker.buses.rules import compile_pattern
-from broker.clock import RESUME_MS, Resumption, Timer
+from broker.clock import RESUME_MS, Timer
 from broker.errors import (
     ResourceAlreadyExistsException,
     ResourceNotFoundException,
@@ -29,6 +29,7 @@ from broker.errors import (
 )
 from broker.names import World, parse_arn, partition_of
 from broker.store.port import ArchivedEvent, ArchiveTotals, row_id
+from broker.sweeper import Sweeper
 
 ARCHIVE = "archive"
 MANAGED_BY = "prod.vhs.events.aws.internal"
@@ -84,8 +85,9 @@ class Archives:
         self._archives: dict[tuple[World, str], Archive] = {}
         self._kept: list[ArchivedEvent] = []  # by this group of operations, not written yet
         self._changed: dict[int, Archive] = {}  # by number: their totals are not written yet
-        self._sweeping = False
-        self._sweeps = Resumption(registry.clock, self._sweep_soon)
+        self._sweeper = Sweeper(
+            registry.clock, registry.commit, lambda: registry.store.sweep_archives(STEP_EVENTS, STEP_BYTES)
+        )
         dispatch.on_archive = self.keep
         registry.commit.before_commit.append(self.write)
         registry.on_load.append(self._load)
@@ -235,7 +237,7 @@ class Archives:
         resume_ms = self._clock.now_ms() + RESUME_MS
         for archive in self._archives.values():
             self._appoint_expiry(archive, resume_ms)
-        self._sweeps.appoint()
+        self._sweeper.resume()
 
     def _put(self, archive: Archive, document: Document) -> None:
         archive.document = document
@@ -261,7 +263,7 @@ class Archives:
         del self._archives[archive.world, archive.name]
         self._registry.remove_item(ARCHIVE, archive.world, archive.name)
         self._store.discard_archive(archive.no)
-        self._sweep_soon()
+        self._sweeper.soon()
 
     def _bus_gone(self, bus: Bus) -> None:
         """What was archived stays. UpdateArchive takes it into use again once there is such a bus again."""
@@ -315,16 +317,6 @@ class Archives:
             self._clock.soon(lambda: self._commit.run(self._expire, archive))
         else:
             self._appoint_expiry(archive, now_ms + EXPIRY_PAUSE_MS)
-
-    def _sweep_soon(self) -> None:
-        if not self._sweeping:
-            self._sweeping = True
-            self._clock.soon(lambda: self._commit.run(self._sweep))
-
-    def _sweep(self) -> None:
-        self._sweeping = False
-        if self._store.sweep_archives(STEP_EVENTS, STEP_BYTES):
-            self._sweep_soon()
 
 
 def _settings(given: Mapping[str, Any]) -> Document:

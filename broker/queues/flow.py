@@ -15,6 +15,7 @@ from broker.names import World
 from broker.queues import dead_letters, fifo, standard
 from broker.queues.queue import Queue
 from broker.store.port import UNGROUPED, NewMessage, QueueStore, StoredMessage, row_id
+from broker.sweeper import Sweeper
 
 SWEEP_ROWS = 500  # a step of a long sweep: some 2 ms
 
@@ -31,7 +32,7 @@ class Flow:
         self.ending = False  # nobody waits any more
         self._counted: set[Queue] = set()
         self._touched: dict[Queue, None] = {}
-        self._sweeping = False
+        self.sweep_soon = Sweeper(clock, commit, lambda: store.sweep_shelves(SWEEP_ROWS)).soon
         self._forgetting = False
         commit.before_commit.append(self._before_commit)
 
@@ -251,19 +252,6 @@ class Flow:
         else:
             queue.purge_sequence = None
             self.store.put_queue(queue.record())
-
-    def sweep_soon(self) -> None:
-        if not self._sweeping:
-            self._sweeping = True
-            self.clock.soon(self._sweep)
-
-    def _sweep(self) -> None:
-        self._sweeping = False
-        self.commit.run(self._sweep_step)
-
-    def _sweep_step(self) -> None:
-        if self.store.sweep_shelves(SWEEP_ROWS):
-            self.sweep_soon()
 
     def forget_later(self) -> None:
         """Makes the appointment for dropping deduplication ids whose five minutes are over."""

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from broker.clock import Resumption, Timer
+from broker.clock import Timer
 from broker.errors import DomainError, InvalidArgumentException, ResourceNotFoundException
 from broker.limits import DEFAULT_RECEIVE_WAIT_S, MAX_BATCH_ENTRIES, MAX_GET_BYTES
 from broker.queues import receipts
@@ -28,6 +28,7 @@ from broker.streams.queues import StreamQueue, StreamQueues
 from broker.streams.registry import Registry
 from broker.streams.segments import Record
 from broker.streams.stream import DELETING, Shard
+from broker.sweeper import Sweeper
 from broker.waiters import Waiter
 
 SWEEP_ROWS = 500  # a step of a long sweep: some 2 ms
@@ -82,8 +83,7 @@ class QueueRecords:
         self._commit = registry.commit
         self._lines: dict[tuple[str, bool], _Line] = {}  # by queue's ARN, and whether for dead letters
         self._touched: dict[tuple[str, bool], None] = {}
-        self._sweeping = False
-        self._sweeps = Resumption(registry.clock, self._sweep_soon)
+        self._sweeper = Sweeper(registry.clock, registry.commit, lambda: store.sweep(SWEEP_ROWS))
         self._ending = False
         registry.on_arrival.append(self._on_arrival)
         registry.commit.before_commit.append(self._before_commit)
@@ -341,7 +341,7 @@ class QueueRecords:
             self._touched.pop((queue.arn, dead), None)
             if line is not None:
                 line.give_up()
-        self._sweep_soon()
+        self._sweeper.soon()
 
     def close(self) -> None:
         """Answers the long polls with what there is, nothing."""
@@ -363,7 +363,7 @@ class QueueRecords:
                 line.wake = self._registry.call_at(0, self._wake, key)
         for queue in self._queues.by_arn.values():
             self._appoint_expiry(queue, 0)
-        self._sweeps.appoint()
+        self._sweeper.resume()
 
     def _appoint_expiry(self, queue: StreamQueue, due_ms: int) -> None:
         if queue.expiry is not None:
@@ -391,16 +391,3 @@ class QueueRecords:
                 shard_no += 1
         if oldest_ms is not None:
             self._appoint_expiry(queue, oldest_ms + queue.stream.retention_ms)
-
-    def _sweep_soon(self) -> None:
-        if not self._sweeping:
-            self._sweeping = True
-            self._clock.soon(self._sweep)
-
-    def _sweep(self) -> None:
-        self._sweeping = False
-        self._commit.run(self._sweep_step)
-
-    def _sweep_step(self) -> None:
-        if self._store.sweep(SWEEP_ROWS):
-            self._sweep_soon()

@@ -27,6 +27,7 @@ from broker.streams import segments
 from broker.streams.stream import ACTIVE, CREATING, UPDATING, Consumer, Shard, Stream
 from broker.streams.throughput import API_RATES, CallRates
 from broker.streams.tokens import mark_of
+from broker.sweeper import Sweeper
 
 SWEEP_BYTES = 4 * 1024 * 1024  # a step of a long sweep: some 5 ms
 RESUME_MS = 1_000
@@ -73,7 +74,7 @@ class Registry:
         self.find_other: list[Callable[[str], Resource | None]] = []  # for tags and policies: queues on streams
         self._rates = CallRates()
         self._arrived: dict[Shard, None] = {}
-        self._sweeping = False
+        self._sweeper = Sweeper(clock, commit, lambda: store.sweep_shards(SWEEP_BYTES))
         self._resume_ms = 0
         commit.after_rollback.append(self._reload)
         commit.before_commit.append(self._before_commit)
@@ -110,7 +111,7 @@ class Registry:
                 self.appoint_expiry(shard)
         for resume in self.on_load:
             resume()
-        self.sweep_soon()
+        self._sweeper.resume()
 
     # finding
 
@@ -204,7 +205,7 @@ class Registry:
         self._arrived.pop(shard, None)
         del shard.stream.shards[shard.index]
         self.store.discard_shard(shard.shard_no)
-        self.sweep_soon()
+        self._sweeper.soon()
 
     def reset(self, account: str | None) -> None:
         self.commit.enter()
@@ -291,22 +292,6 @@ class Registry:
             stream.index_shards()
         else:
             self.appoint_expiry(shard)
-
-    def sweep_soon(self) -> None:
-        if not self._sweeping:
-            self._sweeping = True
-            if self.clock.now_ms() < self._resume_ms:
-                self.clock.call_at(self._resume_ms, self._sweep)
-            else:
-                self.clock.soon(self._sweep)
-
-    def _sweep(self) -> None:
-        self._sweeping = False
-        self.commit.run(self._sweep_step)
-
-    def _sweep_step(self) -> None:
-        if self.store.sweep_shards(SWEEP_BYTES):
-            self.sweep_soon()
 
 
 def not_found(name: str, account: str) -> ResourceNotFoundException:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
-from broker.clock import Clock, Resumption
+from broker.clock import Clock
 from broker.commit import GroupCommit
 from broker.entropy import Entropy
 from broker.errors import ResourceNotFoundException
 from broker.names import World, parse_arn
 from broker.store.port import ItemRecord, QueueStore, TableStore
+from broker.sweeper import Sweeper
 from broker.tables.keys import StoredKey
 from broker.tables.table import Table, table_arn
 from broker.tables.values import Item, item_bytes, item_from_document, item_to_document
@@ -34,20 +35,11 @@ class Registry:
         self.tables: dict[str, Table] = {}  # by ARN
         self.on_load: list[Callable[[], None]] = []  # makes appointments again
         self._changed: dict[Table, None] = {}
-        self._sweeping = False
-        self._sweeps = Resumption(clock, self._sweep_soon)
-        commit.after_rollback.append(self._reload)
+        self._sweeper = Sweeper(clock, commit, lambda: store.sweep_tables(SWEEP_ROWS))
+        commit.after_rollback.append(self.load)
         commit.before_commit.append(self._save_totals)
 
     def load(self) -> None:
-        self._take_over()
-        self._sweep_soon()
-
-    def _reload(self) -> None:
-        self._take_over()
-        self._sweeps.appoint()
-
-    def _take_over(self) -> None:
         for table in self.tables.values():
             self.cancel(table)
         self._changed.clear()
@@ -55,6 +47,7 @@ class Registry:
         self.tables = {table.arn: table for table in loaded}
         for resume in self.on_load:
             resume()
+        self._sweeper.resume()
 
     # tables
 
@@ -87,7 +80,7 @@ class Registry:
         self._changed.pop(table, None)
         del self.tables[table.arn]
         self.store.discard_table(table.table_no)
-        self._sweep_soon()
+        self._sweeper.soon()
 
     def reset(self, account: str | None) -> None:
         self.commit.enter()
@@ -147,21 +140,6 @@ class Registry:
         if self._changed:
             changed, self._changed = self._changed, {}
             self.store.save_totals([(t.item_count, t.size_bytes, t.table_no) for t in changed])
-
-    # what deleted tables leave behind
-
-    def _sweep_soon(self) -> None:
-        if not self._sweeping:
-            self._sweeping = True
-            self.clock.soon(self._sweep)
-
-    def _sweep(self) -> None:
-        self._sweeping = False
-        self.commit.run(self._sweep_step)
-
-    def _sweep_step(self) -> None:
-        if self.store.sweep_tables(SWEEP_ROWS):
-            self._sweep_soon()
 
 
 def item_of(document: str) -> Item:

@@ -17,6 +17,7 @@ from typing import Any
 from broker.clock import iso_8601_ms
 from broker.errors import InvalidParameterException, ReplayLimitExceededException
 from broker.store.port import ArchivedMessage
+from broker.sweeper import Sweeper
 from broker.topics.envelope import Notification
 from broker.topics.registry import Registry
 from broker.topics.subscription_attributes import ReplayWindow
@@ -42,7 +43,9 @@ class Archives:
         self._store = registry.store
         self._clock = registry.clock
         self._deliver = deliver
-        self._sweeping = False
+        sweeper = Sweeper(registry.clock, registry.commit, lambda: registry.store.sweep_archives(SWEEP_ROWS))
+        self.sweep_soon = sweeper.soon
+        registry.commit.after_rollback.append(sweeper.resume)
         registry.on_load.append(self._resume)
 
     # the archive
@@ -98,16 +101,6 @@ class Archives:
             self._clock.soon(lambda: self._registry.commit.run(self._expire, topic))
         else:
             self._appoint_expiry(topic)
-
-    def sweep_soon(self) -> None:
-        if not self._sweeping:
-            self._sweeping = True
-            self._clock.soon(lambda: self._registry.commit.run(self._sweep))
-
-    def _sweep(self) -> None:
-        self._sweeping = False
-        if self._store.sweep_archives(SWEEP_ROWS):
-            self.sweep_soon()
 
     # replay
 
