@@ -370,9 +370,10 @@ class Hole:
         self.name = name
 
 
+KEYS = st.text('<>ab"\\é', max_size=4).filter(lambda key: "<a>" not in key and "<b>" not in key)  # no placeholders
 TEMPLATES = st.recursive(
     st.none() | st.integers() | st.text(max_size=6) | st.sampled_from(VARIABLES).map(Hole),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('<>ab"\\é', max_size=4), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=12,
 ).filter(lambda template: isinstance(template, dict | list))
 
