@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
 from protocols.aws.call import Call, Result
+from protocols.aws.page_tokens import page_token, read_page_token
 from protocols.shapes.model import List, Scalar, Structure, load
 from protocols.wire.errors import WireError
 
@@ -25,18 +25,13 @@ def answer(call: Call, document: Mapping[str, Any]) -> Result:
     return _select(_members(call.route.operation or ""), document)
 
 
-def token(last: str) -> str:
-    """A page's NextToken is the name that it ended with: what is listed may come and go between pages."""
-    return b64encode(last.encode()).decode()
-
-
 def after(call: Call) -> str:
     """The name that the page before ended with."""
     given = call.parameters.get("NextToken")
     if given is None:
         return ""
     try:
-        return b64decode(given, validate=True).decode()
+        return read_page_token(given)
     except ValueError:
         raise WireError("InvalidToken", "The pagination token is not valid.") from None
 
@@ -65,7 +60,7 @@ def _cut(call: Call, member: str, entries: list[tuple[str, Any]]) -> Result:
     found = rest[:limit]
     result: Result = {member: [entry for _, entry in found]}
     if len(rest) > limit:
-        result["NextToken"] = token(found[-1][0])
+        result["NextToken"] = page_token(found[-1][0])
     return result
 
 

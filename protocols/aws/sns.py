@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/sns/latest/api/API_Operations.html
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from broker.names import parse_arn
 from broker.topics import Published, Publishing, Subscriber, Subscription, Topic, listed
 from protocols.aws import sns_mobile
 from protocols.aws.call import Call, Operation, Result, user_arn
+from protocols.aws.page_tokens import page_token, read_page_token
 from protocols.shapes.model import load
 from protocols.wire.errors import find_error
 
@@ -74,15 +74,11 @@ def _origin(call: Call) -> str:
     return f"{call.request.scheme}://{call.request.header(b'host') or 'localhost'}"
 
 
-def _token(value: object) -> str:
-    return b64encode(str(value).encode()).decode()
-
-
 def _read_token(token: str | None) -> str:
     if not token:
         return ""
     try:
-        return b64decode(token, validate=True).decode()
+        return read_page_token(token)
     except ValueError:
         raise _invalid("NextToken") from None
 
@@ -115,7 +111,7 @@ def list_topics(call: Call) -> Result:
     topics, more = call.broker.notifications.topics.list_topics(call.world, after, MAX_TOPIC_PAGE)
     result: Result = {"Topics": [{"TopicArn": topic.arn} for topic in topics]}
     if more:
-        result["NextToken"] = _token(topics[-1].arn)
+        result["NextToken"] = page_token(topics[-1].arn)
     return result
 
 
@@ -246,7 +242,7 @@ def _subscriptions(call: Call, topic: Topic | None) -> Result:
     )
     result: Result = {"Subscriptions": [listed(subscription) for subscription in found]}
     if more:
-        result["NextToken"] = _token(found[-1].subscription_no)
+        result["NextToken"] = page_token(found[-1].subscription_no)
     return result
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from broker.names import parse_arn
 from broker.topics import Publishing, messages
 from broker.topics.mobile import platform_of, shown_application
 from protocols.aws.call import Call, Operation, Result, user_arn
+from protocols.aws.page_tokens import page_token, read_page_token
 
 T = TypeVar("T")
 
@@ -20,15 +20,15 @@ _E164 = re.compile(r"\+?[0-9]{6,15}")
 
 
 def _page(items: Sequence[T], key: Callable[[T], str], token: str | None, limit: int) -> tuple[Sequence[T], str | None]:
-    """A page by key. The token is the key the page before ended with: items may come and go between pages."""
+    """A page by key, and the token of the next."""
     if token:
         try:
-            after = b64decode(token, validate=True).decode()
+            after = read_page_token(token)
         except ValueError:
             raise InvalidParameterException("Invalid parameter: NextToken") from None
         items = [item for item in items if key(item) > after]
     page = items[:limit]
-    return page, b64encode(key(page[-1]).encode()).decode() if len(items) > limit else None
+    return page, page_token(key(page[-1])) if len(items) > limit else None
 
 
 def _own(call: Call, parameter: str) -> str:

@@ -32,6 +32,7 @@ from broker.queues.fifo import sequence_number
 from broker.queues.move_tasks import RUNNING, MoveTask
 from broker.store.port import UNGROUPED, StoredMessage
 from protocols.aws.call import Call, Later, Operation, Result, user_arn
+from protocols.aws.page_tokens import page_token, read_page_token
 from protocols.routing import parse_queue_url, queue_url
 from protocols.shapes.model import load
 from protocols.wire.errors import find_error
@@ -123,7 +124,6 @@ def list_dead_letter_source_queues(call: Call) -> Result:
 
 
 def _page(call: Call, queues: Sequence[Queue], member: str) -> Result:
-    """A page by name. The token is the name the page before ended with: queues may come and go between pages."""
     limit, token = call.parameters.get("MaxResults"), call.parameters.get("NextToken")
     if limit is not None and not 1 <= limit <= MAX_LIST_RESULTS:
         raise InvalidParameterValue(
@@ -133,22 +133,18 @@ def _page(call: Call, queues: Sequence[Queue], member: str) -> Result:
     if token:
         if limit is None:
             raise MissingParameter("The request must contain the parameter MaxResults.")
-        after = _read_token(token)
+        try:
+            after = read_page_token(token)
+        except ValueError:
+            raise InvalidParameterValue("Invalid or expired next token.") from None
         queues = [queue for queue in queues if queue.name > after]
     page = queues[: limit or MAX_LIST_RESULTS]
     result: Result = {}
     if limit is not None and len(queues) > limit:
-        result["NextToken"] = b64encode(page[-1].name.encode()).decode()
+        result["NextToken"] = page_token(page[-1].name)
     if page:
         result[member] = [_url(call, queue) for queue in page]
     return result
-
-
-def _read_token(token: str) -> str:
-    try:
-        return b64decode(token, validate=True).decode()
-    except ValueError:
-        raise InvalidParameterValue("Invalid or expired next token.") from None
 
 
 def get_queue_attributes(call: Call) -> Result:
