@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol, TypeVarTuple
+from typing import Protocol, TypeVar, TypeVarTuple
 
 from broker.errors import BrokerFailure
 
@@ -28,6 +28,11 @@ log = logging.getLogger("sidebus.commit")
 
 Answer = Callable[[BrokerFailure | None], None]
 Arguments = TypeVarTuple("Arguments")
+T = TypeVar("T")
+
+
+class Undone(BrokerFailure):
+    """Nothing of ours broke: a fault was to happen. Who was only told to wait no longer can be told so."""
 
 
 class GroupCommit:
@@ -82,6 +87,19 @@ class GroupCommit:
         finally:
             self._let_go(failure)
 
+    def undone(self, operation: Callable[[], T]) -> T:
+        """Does an operation in a group of its own, of which nothing will have happened; returns or raises what it does.
+
+        What was under way is committed first, so that nobody else's work is in it. Nobody is served out of it, for
+        that is done before a commit; what it has changed in RAM is read anew; who waits for it is told `Undone`.
+        """
+        self.flush_all()
+        self.enter()
+        try:
+            return operation()
+        finally:
+            self.abort(Undone("This was taken back."))
+
     def stop(self) -> None:
         """The store is about to be closed: what is open has not happened, and the clock calls in vain."""
         self._open = False
@@ -109,6 +127,16 @@ class GroupCommit:
             return
         self._open = False
         self._let_go(None)
+
+    def flush_all(self) -> None:
+        """Also what the answers have begun."""
+        while self._open:
+            self.flush()
+
+    def settle(self) -> None:
+        """Commits until nothing is open: an answer may begin another group."""
+        while self._open:
+            self.flush()
 
     def _reload(self) -> None:
         for reload in self.after_rollback:

@@ -8,6 +8,8 @@ from broker.commit import GroupCommit
 from broker.delivery import Outbox, Signer
 from broker.entropy import Entropy
 from broker.errors import BrokerFailure
+from broker.faults import Faults
+from broker.ledger import Ledger
 from broker.limits import RELAXED, Limits
 from broker.queues import Messaging, Queues
 from broker.store.port import Store
@@ -36,7 +38,9 @@ class Broker:
         self.entropy = entropy or Entropy()
         self.limits = limits
         self.commit = GroupCommit(store, clock.soon)
-        self.queues = Queues(store.queues, clock, self.commit, self.entropy, limits)
+        self.faults = Faults(clock, self.entropy)
+        self.ledger = Ledger(clock, self.commit, store)
+        self.queues = Queues(store.queues, clock, self.commit, self.entropy, limits, self.faults, self.ledger)
         self.messaging = Messaging(self.queues.flow, self.entropy, limits)
         self.outbox = Outbox(store.deliveries, clock, self.commit, self.messaging, self.entropy)
         self.notifications = Notifications(
@@ -50,7 +54,7 @@ class Broker:
             self.outbox,
             signer or Unsigned(),
         )
-        self.streams = Streams(store, clock, self.commit, self.entropy, limits)
+        self.streams = Streams(store, clock, self.commit, self.entropy, limits, self.faults, self.ledger)
         self.events = Events(
             store,
             clock,
@@ -63,17 +67,31 @@ class Broker:
             self.streams,
         )
         self.tables = Tables(store, clock, self.commit, self.entropy)
+        self.commit.before_commit.append(self.ledger.write)  # the last: what a commit prepares is noted too
+        clock.on_set_back.append(self._clock_set_back)
         try:
             self.commit.enter()
-            self.queues.load()
-            self.notifications.load()
-            self.streams.load()
-            self.tables.load()
-            self.events.load()
+            self.ledger.load()
+            self._load()
             self.outbox.load()
         except Exception as error:
             self.commit.stop()
             raise store.failure(error) or error from error
+
+    def _load(self) -> None:
+        self.queues.load()
+        self.notifications.load()
+        self.streams.load()
+        self.tables.load()
+        self.events.load()
+
+    def _clock_set_back(self) -> None:
+        """What the store knows of a later time stays there. All else begins anew: nobody waits until then."""
+        self.queues.end_waiting()
+        self.streams.end_waiting()
+        self.commit.flush_all()
+        self.commit.run(self._load)
+        self.commit.run(self.outbox.clock_set_back)
 
     def failed(self, error: Exception) -> BrokerFailure:
         """An operation broke in a way that is not the caller's doing: its group has not happened."""
@@ -89,9 +107,11 @@ class Broker:
         self.tables.reset(account)
         self.events.reset(account)
         self.outbox.reset(account)
+        self.ledger.reset(account)
 
     def end_waiting(self) -> None:
         """Answers the long polls with what there is, nothing, and ends the streams' subscriptions."""
+        self.clock.halt()
         self.queues.close()
         self.streams.close()
 

@@ -58,6 +58,7 @@ class NewDelivery(NamedTuple):
     dead_letter_attributes: queue_messages.Attributes = _NOTHING
     dead_letter_sender_id: str = SNS_SENDER_ID
     dead_letter_rule: tuple[str, str] | None = None  # EventBridge's: the rule's ARN and the target's
+    message_id: str = ""  # of the message or the event that it is, for the ledger
 
 
 class Attempt(NamedTuple):
@@ -71,6 +72,7 @@ class Attempt(NamedTuple):
     headers: Mapping[str, Any]
     body: str
     policy: DeliveryPolicy
+    message_id: str = ""
 
 
 class Outcome(NamedTuple):
@@ -177,6 +179,11 @@ class Outbox:
             self._forget_slots()
         self._appoint()
 
+    def clock_set_back(self) -> None:
+        """What the rates had allowed was for another time."""
+        self._forget_slots()
+        self._appoint()
+
     def _reload(self) -> None:
         # The claims of attempts that are under way stand, or are made again when their lease ends.
         self._waking = False
@@ -248,6 +255,7 @@ class Outbox:
             json.loads(record.headers),
             record.body,
             policy,
+            record.message_id,
         )
 
     def _may_go(self, record: DeliveryRecord, now_ms: int) -> bool:
@@ -291,7 +299,10 @@ class Outbox:
         record = self._store.get_delivery(attempt.id)
         if record is None or record.attempts != attempt.number:
             return
+        ledger = self._messaging.ledger
         if outcome.kind is None:
+            if ledger.is_on:
+                ledger.attempted(record.owner, record.message_id, record.attempts, 0, outcome="delivered")
             self._end(record, DELIVERED, outcome)
             return
         now_ms = self._clock.now_ms()
@@ -302,6 +313,17 @@ class Outbox:
             delay_ms = policy.delay_ms(outcome.kind, count, age_ms, outcome.retry_after_ms, self._chance)
         else:
             delay_ms = policy.delay_ms(outcome.kind, count, age_ms)
+        if ledger.is_on:
+            again_ms = 0 if delay_ms is None else now_ms + delay_ms
+            ledger.attempted(
+                record.owner,
+                record.message_id,
+                record.attempts,
+                again_ms,
+                outcome=outcome.kind,
+                why=outcome.reason,
+                code=outcome.code,
+            )
         if delay_ms is None:
             self._give_up(record, policy, outcome, count)
             return
@@ -317,6 +339,7 @@ class Outbox:
     def _give_up(self, record: DeliveryRecord, policy: DeliveryPolicy, outcome: Outcome, count: int) -> None:
         """After the `count`-th failure of a kind."""
         if record.dead_letter is None or not policy.dead_letters(outcome.kind or ""):
+            self._note_end(record, outcome)
             self._end(record, FAILED, outcome)
             return
         letter = json.loads(record.dead_letter)
@@ -328,6 +351,7 @@ class Outbox:
                 letter,
                 queue_messages.load_attributes(text) if text else {},
                 lambda queue: lets_topic_in(queue, topic_arn),
+                record,
             )
         else:
             rule_arn, target_arn = rule
@@ -335,11 +359,16 @@ class Outbox:
             attributes = dead_letter_attributes(
                 rule_arn, target_arn, outcome.code, outcome.reason, exhausted, max(record.attempts - 1, 0)
             )
-            moved = self._redrive(letter, attributes, lambda queue: lets_rule_in(queue, rule_arn))
+            moved = self._redrive(letter, attributes, lambda queue: lets_rule_in(queue, rule_arn), record)
+        self._note_end(record, outcome, letter["queue_arn"] if moved else "")
         self._end(record, REDRIVEN if moved else FAILED_TO_REDRIVE, outcome)
 
     def _redrive(
-        self, letter: dict[str, Any], attributes: queue_messages.Attributes, lets_in: Callable[[Queue], bool]
+        self,
+        letter: dict[str, Any],
+        attributes: queue_messages.Attributes,
+        lets_in: Callable[[Queue], bool],
+        record: DeliveryRecord,
     ) -> bool:
         """Whether the dead-letter queue is there and takes it."""
         queue, body = self._messaging.find_queue(letter["queue_arn"]), letter["body"]
@@ -360,9 +389,16 @@ class Outbox:
             letter["sender_id"],
             None,
             None,
+            via=record.owner,
+            origin=record.message_id,
         )
         self._messaging.deliver([arrival])
         return True
+
+    def _note_end(self, record: DeliveryRecord, outcome: Outcome, queue_arn: str = "") -> None:
+        """It was given up, and is in this dead-letter queue or lost."""
+        if self._messaging.ledger.is_on:
+            self._messaging.ledger.given_up(record.owner, record.message_id, record.attempts, outcome.reason, queue_arn)
 
     def _end(self, record: DeliveryRecord, result: str, outcome: Outcome) -> None:
         self._store.delete_delivery(record.id)
@@ -442,4 +478,5 @@ def _record(delivery: NewDelivery, now_ms: int) -> NewDeliveryRecord:
         body=delivery.body,
         policy=delivery_policy.write(delivery.policy),
         dead_letter=letter,
+        message_id=delivery.message_id,
     )

@@ -15,9 +15,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from broker.errors import InvalidParameterException
 from broker.event_dead_letters import MAXIMUM_EVENT_AGE, MAXIMUM_RETRY_ATTEMPTS
@@ -92,8 +91,7 @@ class DeliveryPolicy(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Phases:
+class Phases(NamedTuple):
     """The four phases of retries, and the delays between them."""
 
     min_delay_ms: int = 20_000
@@ -142,8 +140,7 @@ def backoff_ms(function: str, min_ms: int, max_ms: int, retry: int, retries: int
     return min_ms + round((max_ms - min_ms) * share)
 
 
-@dataclass(frozen=True, slots=True)
-class HttpPolicy:
+class HttpPolicy(NamedTuple):
     """A subscription's effective DeliveryPolicy."""
 
     phases: Phases = Phases()
@@ -165,10 +162,9 @@ class HttpPolicy:
         return True
 
     def document(self) -> dict[str, Any]:
-        return {"kind": "http", **asdict(self)}
+        return {"kind": "http", **self._asdict(), "phases": self.phases._asdict()}
 
 
-@dataclass(frozen=True, slots=True)
 class LambdaPolicy:
     """How SNS hands an event to Lambda, and how Lambda runs a function for an event it has.
 
@@ -210,8 +206,7 @@ Chance = Callable[[], float]
 """A number from 0 to 1, another each time."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventPolicy:
+class EventPolicy(NamedTuple):
     """The RetryPolicy of a target of EventBridge's. A function's own failures are Lambda's, as with SNS."""
 
     max_retries: int = MAX_RETRY_ATTEMPTS
@@ -252,7 +247,7 @@ class EventPolicy:
         return kind in (UNAVAILABLE, REFUSED)
 
     def document(self) -> dict[str, Any]:
-        return {"kind": "event", **asdict(self)}
+        return {"kind": "event", **self._asdict()}
 
 
 MANAGED_ENDPOINT = Phases(1_000, 20_000, 3, 2, 10, 100_000, EXPONENTIAL)

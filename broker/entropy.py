@@ -6,11 +6,16 @@ import random
 
 
 class Entropy:
-    """A source of identifiers. Without a seed it is seeded from the operating system."""
+    """A source of identifiers and of chance. Without a seed it is seeded from the operating system."""
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | str | None = None) -> None:
         self._random = random.Random(seed)
         self._bits = self._random.getrandbits
+        self.random = self._random.random  # from 0 to just below 1
+
+    def reseed(self, seed: int | str) -> None:
+        """Begins anew, as if made with this seed."""
+        self._random.seed(seed)
 
     def uuid(self) -> str:
         """A version 4 UUID as AWS writes message and request ids: 36 characters, lower case."""
@@ -19,3 +24,6 @@ class Entropy:
 
     def bits(self, count: int) -> int:
         return self._bits(count)
+
+    def normal(self, mean: float, deviation: float) -> float:
+        return self._random.gauss(mean, deviation)

@@ -274,6 +274,10 @@ class DryRunOperationException(DomainError):
     pass
 
 
+class InternalFailureException(DomainError):
+    pass
+
+
 # DynamoDB ---------------------------------------------------------------------------------------
 
 

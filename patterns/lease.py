@@ -1,9 +1,10 @@
 """Leases: many workers share the shards of a stream, each shard has one reader at a time, and nobody's work is lost.
 
-Four parts. `Lease` is a row that everybody sees, changed only by compare-and-set; `Watch` and `plan` say who seems
-alive and what to take (pure: no clock, no chance, no I/O); `LeaseKeeper` drives them over a `LeaseStore` and runs one
-task a lease; `ShardReader` is such a task for Kinesis. The rule: whoever has held a lease longest ago has the lowest
-fence, and a checkpoint is only written under the fence that is in the store.
+Five parts. `Lease` is a row that everybody sees, changed only by compare-and-set; `Watch` and `plan` say who seems
+alive and what to take, `KeyedRecords` what may be handled at once and how far all is done (pure: no clock, no chance,
+no I/O); `LeaseKeeper` drives them over a `LeaseStore` and runs one task a lease; `ShardReader`, which polls, and
+`FanOutReader`, which is pushed to, are such tasks for Kinesis. The rule: whoever has held a lease longest ago has the
+lowest fence, and a checkpoint is only written under the fence that is in the store.
 A worker that is cancelled is a crash: its leases are silent, and after `lease_s` somebody else goes on from the
 checkpoint. Clocks are never compared: silence is what a worker sees by its own.
 Ugly: a holder that is paused and wakes up may finish what it had in hand after its successor began; only what it
@@ -12,18 +13,22 @@ writes down with its `fence` can be refused.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import random as chance_source
-from collections import Counter
+import threading
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
+import anyio.to_thread
 
 from patterns.retry import Backoff, FullJitter
 
@@ -470,7 +475,8 @@ class MemoryLeases:
 
 # Kinesis ------------------------------------------------------------------------------------------
 
-Records = Sequence[Mapping[str, Any]]
+Record = Mapping[str, Any]  # as GetRecords has it
+Records = Sequence[Record]
 Handler = Callable[[HeldLease, Records], Awaitable[None]]
 
 
@@ -500,17 +506,204 @@ class Shards:
         ]
 
 
+class KeyedRecords:
+    """Records of a shard in hand: a key's are handled one lot at a time and in their order, keys beside each other.
+
+    `checkpoint` is the last sequence number up to which all is done, of what was added since `in_hand` was 0.
+    """
+
+    def __init__(self, of_a_key: int = 100) -> None:
+        self.checkpoint: str | None = None
+        self._of_a_key = of_a_key
+        self._waiting: dict[str, deque[tuple[int, Record]]] = {}  # of every key that has some in hand
+        self._ready: deque[str] = deque()
+        self._lots: dict[str, list[int]] = {}  # under way
+        self._order: deque[tuple[int, str]] = deque()  # what no checkpoint has passed: number, sequence number
+        self._done: set[int] = set()
+        self._next = 0
+
+    @property
+    def in_hand(self) -> int:
+        """How many a crash would have handled again, or has not handled yet."""
+        return len(self._order)
+
+    @property
+    def under_way(self) -> int:
+        """How many lots."""
+        return len(self._lots)
+
+    def add(self, records: Records) -> None:
+        for record in records:
+            key, number = record["PartitionKey"], self._next
+            self._next += 1
+            self._order.append((number, record["SequenceNumber"]))
+            if key not in self._waiting:
+                self._waiting[key] = deque()
+                self._ready.append(key)
+            self._waiting[key].append((number, record))
+
+    def take(self) -> tuple[str, Records] | None:
+        """A key with what waits of it, up to `of_a_key`. The key rests until `done`."""
+        if not self._ready:
+            return None
+        key = self._ready.popleft()
+        waiting = self._waiting[key]
+        lot = [waiting.popleft() for _ in range(min(len(waiting), self._of_a_key))]
+        self._lots[key] = [number for number, _ in lot]
+        return key, [record for _, record in lot]
+
+    def done(self, key: str) -> None:
+        self._done.update(self._lots.pop(key))
+        if self._waiting[key]:
+            self._ready.append(key)
+        else:
+            del self._waiting[key]
+        while self._order and self._order[0][0] in self._done:
+            number, self.checkpoint = self._order.popleft()
+            self._done.remove(number)
+
+    def failed(self, key: str) -> None:
+        """It is not done and rests for ever: no checkpoint passes it."""
+        del self._lots[key]
+
+
+@dataclass(frozen=True, slots=True)
+class PerKey:
+    """For a reader instead of a handler: calls it for many partition keys at once, and for each key in order.
+
+    A call has what waits of one key, `of_a_key` records at most. `concurrency` is that of a shard. When `in_hand`
+    records are read and not passed by the checkpoint, reading rests: so many can come again after a crash. Where a
+    handler raises, no other starts, those under way come to their end, and the work raises what it raised.
+    """
+
+    handler: Handler
+    concurrency: int = 10
+    in_hand: int = 5_000
+    of_a_key: int = 100
+
+    def __post_init__(self) -> None:
+        if min(self.concurrency, self.in_hand, self.of_a_key) < 1:
+            raise ValueError("concurrency, in_hand and of_a_key are at least 1")
+
+
+class _InOrder:
+    """What a reader gives its records to: a handler, called for one batch after the other."""
+
+    def __init__(self, handler: Handler, held: HeldLease) -> None:
+        self._handler = handler
+        self._held = held
+
+    async def run(self, read: Callable[[], Awaitable[bool]]) -> bool:
+        return await read()
+
+    async def put(self, records: Records) -> None:
+        if records:
+            await self._handler(self._held, records)
+            await self._held.save(records[-1]["SequenceNumber"])
+
+
+class _Beside:
+    """The same for `PerKey`. What is done is saved while others are under way, as often as the store can."""
+
+    def __init__(self, how: PerKey, held: HeldLease) -> None:
+        self._how = how
+        self._held = held
+        self._records = KeyedRecords(how.of_a_key)
+        self._saved: str | None = None
+        self._failure: Exception | None = None
+        self._changed = anyio.Event()
+        self._tasks: anyio.abc.TaskGroup
+
+    async def run(self, read: Callable[[], Awaitable[bool]]) -> bool:
+        is_end = False
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._save_often)
+            self._tasks.start_soon(self._stop)
+            try:
+                is_end = await read()
+            except Exception as error:
+                self._failure = self._failure or error
+            while self._records.under_way or (self._records.in_hand and not self._is_ending):
+                await self._changed.wait()
+            self._tasks.cancel_scope.cancel()
+        if self._records.checkpoint != self._saved and not self._held.is_lost:
+            try:
+                await self._save()
+            except Exception as error:
+                self._failure = self._failure or error
+        if self._failure is not None:
+            raise self._failure
+        return is_end and not self._records.in_hand
+
+    async def put(self, records: Records) -> None:
+        self._records.add(records)
+        self._start()
+        while self._records.in_hand >= self._how.in_hand and not self._is_ending:
+            await self._changed.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._held.is_stopping or self._failure is not None
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _start(self) -> None:
+        while self._records.under_way < self._how.concurrency and not self._is_ending:
+            lot = self._records.take()
+            if lot is None:
+                return
+            self._tasks.start_soon(self._handle, *lot)
+
+    async def _handle(self, key: str, records: Records) -> None:
+        try:
+            await self._how.handler(self._held, records)
+        except Exception as error:
+            self._failure = self._failure or error
+            self._records.failed(key)
+        else:
+            self._records.done(key)
+        self._start()
+        self._wake()
+
+    async def _save_often(self) -> None:
+        while True:
+            if self._records.checkpoint == self._saved:
+                await self._changed.wait()
+                continue
+            try:
+                await self._save()
+            except Exception as error:
+                self._failure = self._failure or error
+                self._wake()
+                return
+
+    async def _save(self) -> None:
+        checkpoint = self._records.checkpoint
+        if checkpoint is not None:
+            await self._held.save(checkpoint)
+            self._saved = checkpoint
+
+    async def _stop(self) -> None:
+        await self._held.stopping.wait()
+        self._wake()
+
+
 class ShardReader:
     """A `Work`: reads a Kinesis shard from its checkpoint on, and saves after each batch that `handler` has taken.
 
-    `lag_ms` has how far behind each shard is. A read that fails is tried again `attempts` times in a row.
+    With `PerKey` keys are handled beside each other, and it saves up to where all is done. `lag_ms` has how far behind
+    each shard is. A read that fails is tried again `attempts` times in a row.
     """
 
     def __init__(
         self,
         client: Any,
         stream: str,
-        handler: Handler,
+        handler: Handler | PerKey,
         *,
         limit: int = 1000,
         poll_s: float = 1.0,
@@ -529,40 +722,49 @@ class ShardReader:
         self._random = random
 
     async def __call__(self, held: HeldLease) -> None:
-        iterator: str | None = None
-        failures = 0
+        sink = _Beside(self._handler, held) if isinstance(self._handler, PerKey) else _InOrder(self._handler, held)
+        place = _Place(held.checkpoint)
         try:
-            while not held.is_stopping:
-                try:
-                    if iterator is None:
-                        iterator = await self._iterator(held)
-                    answer = await self._client.get_records(ShardIterator=iterator, Limit=self._limit)
-                except Exception as error:  # throttled, or the iterator has expired
-                    iterator, failures = None, failures + 1
-                    if failures >= self._attempts:
-                        raise
-                    log.warning("%s not read: %r", held.key, error)
-                    await self._pause(held, self._backoff.delay_s(failures, 0.0, self._random()))
-                    continue
-                failures = 0
-                records: Records = answer["Records"]
-                self.lag_ms[held.key] = answer.get("MillisBehindLatest", 0)
-                if records:
-                    await self._handler(held, records)
-                    await held.save(records[-1]["SequenceNumber"])
-                iterator = answer.get("NextShardIterator")
-                if iterator is None:
-                    await held.finish()
-                    return
-                if not records:
-                    await self._pause(held, self._poll_s)
+            if await sink.run(partial(self._read, held, sink, place)):
+                await held.finish()
         finally:
             self.lag_ms.pop(held.key, None)
 
-    async def _iterator(self, held: HeldLease) -> str:
+    async def _read(self, held: HeldLease, sink: _Sink, place: _Place) -> bool:
+        """True at the shard's end."""
+        return await self._poll(held, sink, place, math.inf)
+
+    async def _poll(self, held: HeldLease, sink: _Sink, place: _Place, until_s: float) -> bool:
+        iterator: str | None = None
+        failures = 0
+        while not held.is_stopping and anyio.current_time() < until_s:
+            try:
+                if iterator is None:
+                    iterator = await self._iterator(held, place)
+                answer = await self._client.get_records(ShardIterator=iterator, Limit=self._limit)
+            except Exception as error:  # throttled, or the iterator has expired
+                iterator, failures = None, failures + 1
+                if failures >= self._attempts:
+                    raise
+                log.warning("%s not read: %r", held.key, error)
+                await self._pause(held, self._backoff.delay_s(failures, 0.0, self._random()))
+                continue
+            failures = 0
+            records: Records = answer["Records"]
+            self.lag_ms[held.key] = answer.get("MillisBehindLatest", 0)
+            await sink.put(records)
+            place.passed(records)
+            iterator = answer.get("NextShardIterator")
+            if iterator is None:
+                return True
+            if not records:
+                await self._pause(held, min(self._poll_s, until_s - anyio.current_time()))
+        return False
+
+    async def _iterator(self, held: HeldLease, place: _Place) -> str:
         position: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
-        if held.checkpoint is not None:
-            position = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": held.checkpoint}
+        if place.read is not None:
+            position = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": place.read}
         answer = await self._client.get_shard_iterator(StreamName=self._stream, ShardId=held.key, **position)
         return str(answer["ShardIterator"])
 
@@ -570,3 +772,226 @@ class ShardReader:
     async def _pause(held: HeldLease, delay_s: float) -> None:
         with anyio.move_on_after(delay_s):
             await held.stopping.wait()
+
+
+_Sink = _InOrder | _Beside
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where a reader is: the last record that it was given, and from where a subscription goes on."""
+
+    read: str | None
+    continuation: str | None = None
+
+    def passed(self, records: Records, continuation: str | None = None) -> None:
+        if records:
+            self.read = records[-1]["SequenceNumber"]
+        self.continuation = continuation
+
+
+class FanOutReader(ShardReader):
+    """A ShardReader that is pushed to: enhanced fan-out, with a throughput of its own for the consumer `consumer`.
+
+    The consumer is registered by whoever comes first; all workers share it. A subscription lasts five minutes, and is
+    renewed from where it was; so is one that was silent for `silence_s`, as AWS tells of itself every few seconds.
+    Where the shard or the consumer is in use, or no further consumer may be registered, it polls for `retry_s`, and
+    tries again. With threads each shard holds one, and a connection: see max_pool_connections.
+    https://docs.aws.amazon.com/kinesis/latest/APIReference/API_SubscribeToShard.html
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        stream: str,
+        consumer: str,
+        handler: Handler | PerKey,
+        *,
+        retry_s: float = 5.0,
+        silence_s: float = 35.0,
+        limit: int = 1000,
+        poll_s: float = 1.0,
+        attempts: int = 5,
+        backoff: Backoff | None = None,
+        random: Callable[[], float] = chance_source.random,
+    ) -> None:
+        super().__init__(
+            client,
+            stream,
+            handler,
+            limit=limit,
+            poll_s=poll_s,
+            attempts=attempts,
+            backoff=backoff,
+            random=random,
+        )
+        self._consumer = consumer
+        self._consumer_arn: str | None = None
+        self._retry_s = retry_s
+        self._silence_s = silence_s
+        self._registering = anyio.Lock()
+
+    async def deregister(self) -> None:
+        """Deletes the consumer, if it is there: when nobody reads with it any more."""
+        try:
+            await self._client.deregister_stream_consumer(
+                StreamARN=await self._stream_arn(), ConsumerName=self._consumer
+            )
+        except Exception as error:
+            if _code(error) != "ResourceNotFoundException":
+                raise
+        self._consumer_arn = None
+
+    async def _read(self, held: HeldLease, sink: _Sink, place: _Place) -> bool:
+        failures = 0
+        while not held.is_stopping:
+            try:
+                events = await self._subscribe(held, place)
+            except Exception as error:
+                if _code(error) in _BUSY:
+                    log.info("%s is polled: %r", held.key, error)
+                    if await self._poll(held, sink, place, anyio.current_time() + self._retry_s):
+                        return True
+                    continue
+                failures = await self._failed(held, error, failures)
+                continue
+            ended: Exception | None = ConnectionError("it ended without an event")
+            try:
+                while not held.is_stopping:
+                    event, raised = await self._next(held, events)
+                    if event is None:
+                        ended = raised or ended
+                        break
+                    failures, ended = 0, None
+                    if await self._take(held, sink, place, event):
+                        return True
+            finally:
+                await events.close()
+            if ended is not None and _code(ended) not in _BUSY and not held.is_stopping:
+                failures = await self._failed(held, ended, failures)
+        return False
+
+    async def _failed(self, held: HeldLease, error: Exception, failures: int) -> int:
+        if _code(error) == "ResourceNotFoundException":
+            self._consumer_arn = None  # perhaps it was deleted
+        if failures + 1 >= self._attempts:
+            raise error
+        log.warning("%s not subscribed to: %r", held.key, error)
+        await self._pause(held, self._backoff.delay_s(failures + 1, 0.0, self._random()))
+        return failures + 1
+
+    async def _subscribe(self, held: HeldLease, place: _Place) -> _Events:
+        position = {"Type": "TRIM_HORIZON"}
+        after = place.continuation or place.read
+        if after is not None:
+            position = {"Type": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": after}
+        answer = await self._client.subscribe_to_shard(
+            ConsumerARN=await self._registered(), ShardId=held.key, StartingPosition=position
+        )
+        return _Events(answer["EventStream"])
+
+    async def _next(self, held: HeldLease, events: _Events) -> tuple[Mapping[str, Any] | None, Exception | None]:
+        """None is the end: of the subscription, by an error, by silence, or because we are asked to stop."""
+        event: Mapping[str, Any] | None = None
+        raised: Exception | None = None
+        async with anyio.create_task_group() as either:
+
+            async def pull() -> None:
+                nonlocal event, raised
+                with anyio.move_on_after(self._silence_s) as waiting:
+                    try:
+                        event = await events.next()
+                    except Exception as error:
+                        raised = error
+                if waiting.cancelled_caught:
+                    raised = TimeoutError(f"silent for {self._silence_s} s")
+                either.cancel_scope.cancel()
+
+            either.start_soon(pull)
+            await held.stopping.wait()
+            either.cancel_scope.cancel()
+        return event, raised
+
+    async def _take(self, held: HeldLease, sink: _Sink, place: _Place, event: Mapping[str, Any]) -> bool:
+        told = event.get("SubscribeToShardEvent")
+        if told is None:
+            return False
+        self.lag_ms[held.key] = told.get("MillisBehindLatest", 0)
+        continuation = told.get("ContinuationSequenceNumber")
+        await sink.put(told["Records"])
+        place.passed(told["Records"], continuation)
+        return continuation is None
+
+    async def _registered(self) -> str:
+        async with self._registering:
+            if self._consumer_arn is None:
+                asked = {"StreamARN": await self._stream_arn(), "ConsumerName": self._consumer}
+                try:
+                    found = (await self._client.describe_stream_consumer(**asked))["ConsumerDescription"]
+                except Exception as error:
+                    if _code(error) != "ResourceNotFoundException":
+                        raise
+                    found = (await self._client.register_stream_consumer(**asked))["Consumer"]
+                self._consumer_arn = str(found["ConsumerARN"])
+            return self._consumer_arn
+
+    async def _stream_arn(self) -> str:
+        answer = await self._client.describe_stream_summary(StreamName=self._stream)
+        return str(answer["StreamDescriptionSummary"]["StreamARN"])
+
+
+_BUSY = {"ResourceInUseException", "LimitExceededException"}
+
+
+class _Events:
+    """The events of an answer, of botocore or of aiobotocore."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._is_async = hasattr(stream, "__aiter__")
+        self._events = aiter(stream) if self._is_async else iter(stream)
+        self._thread = anyio.CapacityLimiter(1)  # not of those that all share: it is held as long as we are subscribed
+        self._guard = threading.Lock()
+        self._is_pulling = self._is_left = False
+
+    async def next(self) -> Mapping[str, Any] | None:
+        """None at the end."""
+        event: Mapping[str, Any] | None
+        if self._is_async:
+            event = await anext(self._events, None)
+        else:
+            self._is_pulling = True
+            event = await anyio.to_thread.run_sync(self._pull, abandon_on_cancel=True, limiter=self._thread)
+        return event
+
+    def _pull(self) -> Mapping[str, Any] | None:
+        try:
+            event: Mapping[str, Any] | None = next(self._events, None)
+            return event
+        finally:
+            with self._guard:
+                self._is_pulling = False
+                if self._is_left:
+                    self._stream.close()
+
+    async def close(self) -> None:
+        """Who waits for an event in a thread closes when it has it: to close under a reader would wait for it too."""
+        with anyio.CancelScope(shield=True):
+            if self._is_async:
+                if hasattr(self._events, "aclose"):
+                    await self._events.aclose()
+                closing = self._stream.close()
+                if inspect.isawaitable(closing):
+                    await closing
+            else:
+                with self._guard:
+                    self._is_left = True
+                    if not self._is_pulling:
+                        self._stream.close()
+
+
+def _code(error: Exception) -> str | None:
+    """What AWS calls an error, of a botocore ClientError."""
+    response: Any = getattr(error, "response", {})
+    code: str | None = response.get("Error", {}).get("Code")
+    return code

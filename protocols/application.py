@@ -1,7 +1,8 @@
 """From a request to its answer: route, decode, call the engine, wait for the commit, encode.
 
 The rule: whatever comes in, something in AWS's form goes out, and only after the group commit that it belongs to. An
-exception that is not a refusal is ours: the group is rolled back and all who took part get a 500 that says so.
+exception that is not a refusal is ours: the group is rolled back and all who took part get a 503 that says so. While a
+fault plan is in force, requests pass the gate in faults/ first; without one that costs a look into an empty set.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from zlib import crc32
 
 import orjson
 
+from broker.commit import Undone
 from broker.core import Broker
 from broker.errors import BrokerFailure, DomainError
 from broker.names import World
 from protocols import sigv4
-from protocols.aws import dynamodb, events, kinesis, sns, sqs, sts
 from protocols.aws.call import Call, Later, Operation, Result, Streaming, error_code
+from protocols.aws.services import SERVICES
 from protocols.aws.streaming import EventStream
 from protocols.control.certificate import PREFIX as CERTIFICATE
 from protocols.control.certificate import CertificatePage
 from protocols.control.pages import Control
+from protocols.faults.gate import Around, Gate
+from protocols.faults.occasions import client_of
 from protocols.http.message import Cancel, Reply, Request, Response, StreamingResponse
 from protocols.routing import Route, Router
 from protocols.shapes.model import Operation as OperationShape
@@ -35,15 +39,6 @@ from protocols.wire import aws_json, cbor, eventstream, query
 from protocols.wire.errors import WireError, find_error, unknown_operation
 
 log = logging.getLogger("sidebus")
-
-SERVICES: dict[str, dict[str, Operation]] = {
-    "dynamodb": dynamodb.OPERATIONS,
-    "events": events.OPERATIONS,
-    "kinesis": kinesis.OPERATIONS,
-    "sns": sns.OPERATIONS,
-    "sqs": sqs.OPERATIONS,
-    "sts": sts.OPERATIONS,
-}
 
 _CONTROL = b"/_sidebus/"
 _PLANS_REMEMBERED = 4096
@@ -74,7 +69,11 @@ class Plan(NamedTuple):
 
 
 class Application:
-    """A `Handler`: answers every request of every service."""
+    """A `Handler`: answers every request of every service.
+
+    `on_cut` are called with a length of time in milliseconds when the broker plays a restart: whoever holds the
+    connections cuts them, and lets nobody in so long.
+    """
 
     def __init__(self, broker: Broker, settings: Settings | None = None, signer: MessageSigner | None = None) -> None:
         self.broker = broker
@@ -86,6 +85,10 @@ class Application:
         self._control = Control(broker, sorted(SERVICES), World(self.settings.account, self.settings.region))
         self._certificate = None if signer is None else CertificatePage(broker, signer)
         self._plans: dict[Route, Plan] = {}
+        self.on_cut: list[Callable[[int], None]] = []
+        self._faults, self._ledger = broker.faults, broker.ledger
+        broker.faults.operations = lambda: {service: operations.keys() for service, operations in SERVICES.items()}
+        self._gate = Gate(self)
 
     def __call__(self, request: Request, reply: Reply) -> Cancel | None:
         if request.target.startswith(_CONTROL):
@@ -95,9 +98,28 @@ class Application:
             self._certificate(request, reply)
             return None
         route = self._router.route(request)
+        if self._faults.points or self._ledger.is_on:
+            return self._watched(request, route, reply)
+        return self.perform(request, route, reply)
+
+    def _watched(self, request: Request, route: Route, reply: Reply) -> Cancel | None:
+        """Where faults and the ledger want to know who asks."""
+        self._ledger.by = client_of(request, route)
+        try:
+            if "request" in self._faults.points:
+                return self._gate(request, route, reply)
+            return self.perform(request, route, reply)
+        finally:
+            self._ledger.by = ""
+
+    def perform(
+        self, request: Request, route: Route, reply: Reply, given: Result | None = None, around: Around | None = None
+    ) -> Cancel | None:
+        """Does what is asked and answers it. `given` is the input where it is decoded already; `around` is given the
+        operation's function and its call, and does with them what it likes."""
         exchange = Exchange(self.broker, request, route, reply)
         try:
-            outcome = self._perform(exchange, request, route)
+            outcome = self._perform(exchange, request, route, given, around)
             if isinstance(outcome, Streaming):
                 return exchange.stream(outcome)
         except (WireError, sigv4.AuthError) as error:
@@ -114,19 +136,31 @@ class Application:
             exchange.answer(outcome)
         return None
 
-    def _perform(self, exchange: Exchange, request: Request, route: Route) -> Result | Later | Streaming:
+    def _perform(
+        self, exchange: Exchange, request: Request, route: Route, given: Result | None, around: Around | None
+    ) -> Result | Later | Streaming:
         keys = self.settings.keys
         if keys is not None and route.service in SERVICES and not _is_open(route):
             self._authenticate(request, route, keys)
         plan = self._plans.get(route) or self._plan(route)
-        exchange.shape = shape = plan.shape
-        given = plan.decode(shape, request.body) if plan.decode else query.decode(shape, _form(request, route))
-        return plan.function(Call(self.broker, plan.world, plan.user_id, keys is not None, given, request, route))
+        exchange.shape = plan.shape
+        if given is None:
+            given = _decode(plan, request, route)
+        call = Call(self.broker, plan.world, plan.user_id, keys is not None, given, request, route)
+        return plan.function(call) if around is None else around(plan.function, call)
+
+    def read(self, request: Request, route: Route) -> tuple[OperationShape, World, Result]:
+        """What a request asks, who for, and its input. Raises WireError."""
+        plan = self._plans.get(route) or self._plan(route)
+        return plan.shape, plan.world, _decode(plan, request, route)
+
+    def exchange(self, request: Request, route: Route, reply: Reply) -> Exchange:
+        return Exchange(self.broker, request, route, reply)
 
     def _authenticate(self, request: Request, route: Route, keys: Mapping[str, str]) -> None:
         if route.service == "sqs" and _is_signed_by_version_2(request):
             raise WireError("InvalidSecurity", "The request was not made over HTTPS or did not use SigV4 for signing.")
-        sigv4.verify(request, keys, self.broker.clock.now_ms() / 1000, service=route.service)
+        sigv4.verify(request, keys, self.broker.clock.dates_ms() / 1000, service=route.service)
 
     def _plan(self, route: Route) -> Plan:
         functions = SERVICES.get(route.service or "")
@@ -148,6 +182,12 @@ class Application:
         return plan
 
 
+def _decode(plan: Plan, request: Request, route: Route) -> Result:
+    if plan.decode is not None:
+        return plan.decode(plan.shape, request.body)
+    return query.decode(plan.shape, _form(request, route))
+
+
 def _form(request: Request, route: Route) -> dict[str, str]:
     path, _, in_url = request.target.partition(b"?")
     parameters = query.parse_form(in_url) if in_url else {}
@@ -162,7 +202,11 @@ def _form(request: Request, route: Route) -> dict[str, str]:
 
 def _is_open(route: Route) -> bool:
     """Whether nobody need have signed it, and nobody has."""
-    return route.service == "sns" and route.access_key is None and sns.is_open(route.operation)
+    if route.service != "sns" or route.access_key is not None:
+        return False
+    from protocols.aws import sns
+
+    return sns.is_open(route.operation)
 
 
 def _is_signed_by_version_2(request: Request) -> bool:
@@ -223,39 +267,43 @@ class Exchange:
         reply = self._reply
 
         def after_commit(failure: BrokerFailure | None) -> None:
-            reply(response if failure is None else self.failed(failure))
+            reply(response if failure is None or isinstance(failure, Undone) else self.failed(failure))
 
         self._broker.commit.then(after_commit)
 
     def refuse(
         self, code: str, message: str, status: int | None = None, members: Mapping[str, object] | None = None
     ) -> None:
-        self.finish(self._error(code, message, status, members))
+        self.finish(self.refusal(code, message, status, members))
 
     def failed(self, failure: BrokerFailure) -> Response:
         """What the client is told when it is our fault: try again, and what the operator must do."""
-        return self._error("ServiceUnavailable", str(failure), 503)
+        return self.refusal("ServiceUnavailable", str(failure), 503)
 
-    def _error(
+    def refusal(
         self, code: str, message: str, status: int | None, members: Mapping[str, object] | None = None
     ) -> Response:
+        """An error in the form that the client speaks. Without a status it is the model's."""
         if self._route.service not in SERVICES:
             return self._unserved(message, status or 404)
         service = load(self._route.service)
         known = find_error(service, code).status
+        sender_fault = None if status is None else status < 500
         if self._route.protocol != "query" and service.json_version is not None:
             if self._route.protocol == "cbor":
                 headers, body = cbor.encode_error(service, code, message)
             else:
-                headers, body = aws_json.encode_error(service, code, message, members=members)
+                headers, body = aws_json.encode_error(
+                    service, code, message, sender_fault=sender_fault, members=members
+                )
             if status is None:  # SQS in JSON answers 400 where its own errors had 403 and 404 in the query protocol
                 status = 400 if code in service.errors else known
             return self._response(status, headers, body)
         status = known if status in (None, 400) else status
         if self._wants_json():
-            body = query.encode_error_as_json(service, code, message, self._request_id)
+            body = query.encode_error_as_json(service, code, message, self._request_id, sender_fault)
             return self._response(status, [(b"content-type", b"application/json")], body)
-        body = query.encode_error(service, code, message, self._request_id)
+        body = query.encode_error(service, code, message, self._request_id, sender_fault)
         return self._response(status, [(b"content-type", b"text/xml")], body)
 
     def _unserved(self, message: str, status: int) -> Response:

@@ -12,12 +12,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
 from broker.clock import Soon, SystemClock
 from broker.core import Broker
 from broker.delivery import API_DESTINATION, AUTHORIZATION, HTTP, LAMBDA, STATE_MACHINE
+from broker.entropy import Entropy
 from broker.errors import BrokerFailure
 from broker.limits import PROFILES, with_stream_wait
 from broker.store.sqlite import SqliteStore
@@ -31,6 +33,9 @@ from protocols.delivery.http import HttpTransport
 from protocols.delivery.oauth import AuthorizationTransport, Tokens
 from protocols.delivery.step_functions import StateMachines, StateMachineTransport
 from protocols.signing import MessageSigner
+
+if TYPE_CHECKING:
+    from protocols.start_plan import StartPlan
 
 
 def soon() -> Soon:
@@ -51,21 +56,26 @@ async def running(
     limits: str = "relaxed",
     stream_wait_ms: int | None = None,
     settings: Settings | None = None,
+    seed: int | str | None = None,
+    plan: StartPlan | None = None,
 ) -> AsyncIterator[Application]:
     """A broker that keeps its appointments and delivers to remote ends, and its application.
 
-    `data`, `sync`, `limits` and `stream_wait_ms` are as for `sidebus serve`. Raises BrokerFailure where the store
-    cannot be opened.
+    `data`, `sync`, `limits` and `stream_wait_ms` are as for `sidebus serve`. With a `seed` the same requests at the
+    same times get the same answers, byte for byte. A `plan` bends the clock, opens the ledger and has faults happen,
+    as `sidebus serve --plan` does. Raises BrokerFailure where the store cannot be opened, PlanError.
     """
     settings = settings or Settings()
+    if seed is None and plan is not None:
+        seed = plan.seed
     profile = PROFILES[limits]
     if stream_wait_ms is not None:
         profile = with_stream_wait(profile, stream_wait_ms)
     clock = SystemClock(soon())
     store = SqliteStore(data, sync=sync)
-    signer = MessageSigner(store, settings.sns_cert_host)
+    signer = MessageSigner(store, settings.sns_cert_host, seed)
     try:
-        broker = Broker(store, clock, limits=profile, signer=signer)
+        broker = Broker(store, clock, Entropy(seed), limits=profile, signer=signer)
     except BrokerFailure:
         store.close()
         raise
@@ -91,7 +101,10 @@ async def running(
             tasks.start_soon(clock.run)
             tasks.start_soon(driver.run)
             tasks.start_soon(channels.run)
-            yield Application(broker, settings, signer)
+            application = Application(broker, settings, signer)
+            if plan is not None:
+                await plan.apply(broker, clock, seed)
+            yield application
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if len(group.exceptions) == 1:  # the caller's own, which the task group wrapped

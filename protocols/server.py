@@ -11,11 +11,15 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protocols.application import Settings
 from protocols.embedded import running
 from protocols.http.cors import with_cors
 from protocols.http.listener import Listener
+
+if TYPE_CHECKING:
+    from protocols.start_plan import StartPlan
 
 log = logging.getLogger("sidebus")
 
@@ -40,6 +44,8 @@ class ServeOptions:
     tls_cert: str | None = None
     tls_key: str | None = None
     settings: Settings = field(default_factory=Settings)
+    seed: int | None = None
+    plan: StartPlan | None = None
 
 
 class JsonFormatter(logging.Formatter):
@@ -88,22 +94,27 @@ async def _serve(options: ServeOptions) -> None:
         limits=options.limits,
         stream_wait_ms=options.stream_wait_ms,
         settings=options.settings,
+        seed=options.seed,
+        plan=options.plan,
     ) as application:
         broker = application.broker
         listener = await Listener.start(
             with_cors(application),
             options.host,
             options.port,
-            now_ms=broker.clock.now_ms,
+            now_ms=broker.clock.dates_ms,
             tls_cert=options.tls_cert,
             tls_key=options.tls_key,
         )
+        application.on_cut.append(lambda down_ms: listener.cut(down_ms / 1000))
         host, port = listener.address
         scheme = "https" if options.tls_cert else "http"
         where = f"[{host}]" if ":" in host else host
         gc.freeze()  # what is there now stays
         gc.set_threshold(*GC_THRESHOLDS)
         print(f"sidebus is ready on {scheme}://{where}:{port}", flush=True)
+        if broker.faults.seed is not None:
+            print(f"a fault plan is in force, seed {broker.faults.seed}", flush=True)
         await stop.wait()
         log.info("stopping")
         broker.end_waiting()  # the long polls are answered, so that the connections can end

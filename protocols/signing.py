@@ -1,7 +1,8 @@
 """SNS's signatures: the key and its self-signed certificate, made at the first need and kept in the store.
 
 The rule: a signature that left this process can be checked as long as its data directory lives: the key is put into
-the store in the transaction of the first message that it signs. `cryptography` is imported when it is needed.
+the store in the transaction of the first message that it signs. With a seed, the key comes from the seed, and so do all
+signatures. `cryptography` is imported when it is needed.
 Follows "Verifying the signatures of Amazon SNS messages" in the developer guide.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from base64 import b64encode
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -37,8 +39,9 @@ class MessageSigner:
     at which each subscriber finds the broker.
     """
 
-    def __init__(self, meta: Meta, certificate_host: str | None = None) -> None:
+    def __init__(self, meta: Meta, certificate_host: str | None = None, seed: int | str | None = None) -> None:
         self._meta = meta
+        self._seed = seed
         self._base = certificate_host
         if certificate_host is not None and "://" not in certificate_host:
             self._base = f"https://{certificate_host}"
@@ -78,7 +81,7 @@ class MessageSigner:
 
         kept = self._meta.get_meta(_META_KEY)
         if kept is None:
-            kept = _make()
+            kept = _make() if self._seed is None else _make_from(self._seed)
             self._meta.put_meta(_META_KEY, kept)
         key = load_pem_private_key(kept.encode(), None)
         assert isinstance(key, RSAPrivateKey)
@@ -94,18 +97,33 @@ def _make() -> str:
     """A new key and its certificate, both in PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import rsa
+
+    return _certified(rsa.generate_private_key(public_exponent=65537, key_size=2048), x509.random_serial_number())
+
+
+@lru_cache(maxsize=16)
+def _make_from(seed: int | str) -> str:
+    """The same, always the same for a seed. Many tests may ask for that of one seed."""
+    from broker.entropy import Entropy
+    from protocols.seeded_key import seeded_key
+
+    entropy = Entropy(f"{seed}/signing")
+    return _certified(seeded_key(entropy), entropy.bits(159) | 1 << 158)  # as long as a random one
+
+
+def _certified(key: RSAPrivateKey, serial_number: int) -> str:
+    from cryptography import x509
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
     from cryptography.x509.oid import NameOID
 
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.amazonaws.com")])  # as AWS's own
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial_number)
         .not_valid_before(_NOT_BEFORE)
         .not_valid_after(_NOT_AFTER)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from broker import matching
 from broker.clock import Timer
-from broker.matching import Index, Pattern, event_pattern
 from broker.matching.transformer import TargetInput
 from broker.names import World, partition_of
+
+if TYPE_CHECKING:
+    from broker.matching import Index, Pattern
 
 ENABLED, DISABLED, ENABLED_WITH_MANAGEMENT = (
     "ENABLED",
@@ -66,7 +69,7 @@ class Rule:
     @cached_property
     def pattern(self) -> Pattern | None:
         text = self.document.get("EventPattern")
-        return None if text is None else event_pattern(text)
+        return None if text is None else matching.event_pattern(text)
 
     @cached_property
     def targets(self) -> list[Target]:
@@ -82,7 +85,7 @@ class Bus:
         self.arn = events_arn(world, f"event-bus/{name}")
         self.document = document
         self.rules: dict[str, Rule] = {}
-        self.index: Index[Rule] = Index()
+        self.index: Index[Rule] = matching.Index()
         self.counts: Counter[str] = Counter()
 
     @property

@@ -75,6 +75,7 @@ class Dispatch:
     ) -> None:
         self._registry = registry
         self._messaging = messaging
+        self.ledger = messaging.ledger
         self._notifications = notifications
         self._remote = remote
         self._streams = streams
@@ -140,7 +141,7 @@ class Dispatch:
             self.on_archive(rule, event)
             return
         else:
-            code = self._remote.send(rule.arn, target.document, text, event.text)
+            code = self._remote.send(rule.arn, target.document, text, event.text, event.id)
             if code is not None:
                 raise Refused(code, f"The target {target.arn} does not exist.")
             return
@@ -167,7 +168,20 @@ class Dispatch:
             deduplication_id = sha256(text.encode()).hexdigest()
         self._check_queue(rule, target, queue, size_bytes, text)
         rule.counts["Invocations"] += 1
-        return Arrival(queue, text, md5, None, None, event.trace_header, EVENTS_SENDER_ID, group_id, deduplication_id)
+        return Arrival(
+            queue,
+            text,
+            md5,
+            None,
+            None,
+            event.trace_header,
+            EVENTS_SENDER_ID,
+            group_id,
+            deduplication_id,
+            True,
+            rule.arn,
+            event.id,
+        )
 
     def _check_queue(self, rule: Rule, target: Target, queue: Queue, size_bytes: int, text: str) -> None:
         limit_bytes = queue.settings.maximum_message_bytes
@@ -185,7 +199,10 @@ class Dispatch:
     def _bury(self, rule: Rule, target: Target, event: Event, refusal: Refused, arrivals: list[Arrival]) -> None:
         """The event goes to the target's dead-letter queue, if it has one that takes it."""
         arn = (target.document.get("DeadLetterConfig") or {}).get("Arn")
+        owner = f"{rule.arn}#{target.id}"
         if arn is None:
+            if self.ledger.is_on:
+                self.ledger.given_up(owner, event.id, 1, refusal.message)
             return
         queue = self._messaging.find_queue(arn)
         attributes = dead_letters.dead_letter_attributes(rule.arn, target.arn, refusal.code, refusal.message)
@@ -198,8 +215,12 @@ class Dispatch:
             or (self._registry.enforce_policies and not dead_letters.lets_rule_in(queue, rule.arn))
         ):
             rule.counts["InvocationsFailedToBeSentToDlq"] += 1
+            if self.ledger.is_on:
+                self.ledger.given_up(owner, event.id, 1, refusal.message)
             return
         rule.counts["InvocationsSentToDlq"] += 1
+        if self.ledger.is_on:
+            self.ledger.given_up(owner, event.id, 1, refusal.message, arn)
         arrivals.append(
             Arrival(
                 queue,
@@ -211,6 +232,8 @@ class Dispatch:
                 EVENTS_SENDER_ID,
                 None,
                 None,
+                via=owner,
+                origin=event.id,
             )
         )
 

@@ -68,6 +68,7 @@ class Publisher:
         now_ms = self._registry.clock.now_ms()
         outcomes: list[Document] = []
         taken: list[tuple[Bus, Event]] = []
+        ledger = self._dispatch.ledger
         failed = 0
         for entry in entries:
             try:
@@ -78,6 +79,9 @@ class Publisher:
                 continue
             outcomes.append({"EventId": event.id})
             for bus in buses:
+                if ledger.is_on:
+                    source, kind = event.document["source"], event.document["detail-type"]
+                    ledger.published(bus.arn, event.id, source=source, detail_type=kind)
                 bus.counts["PutEventsEntriesCount"] += 1
                 taken.append((bus, event))
         if taken:

@@ -64,7 +64,7 @@ class RemoteTargets:
         outbox.ended.append(self._ended)
         registry.on_rule_gone.append(self._rule_gone)
 
-    def send(self, rule_arn: str, target: Target, body: str, event_text: str) -> str | None:
+    def send(self, rule_arn: str, target: Target, body: str, event_text: str, event_id: str = "") -> str | None:
         """Puts a delivery into the outbox, in the current transaction; its metrics are counted when it ends.
 
         `target` is the API's Target (its RetryPolicy, DeadLetterConfig and HttpParameters are read from it), `body`
@@ -99,6 +99,7 @@ class RemoteTargets:
             event_text,
             dead_letter_sender_id=EVENTS_SENDER_ID,
             dead_letter_rule=(rule_arn, arn),
+            message_id=event_id,
         )
         self._outbox.put([delivery])
         return None

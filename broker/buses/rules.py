@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from broker import policy
+from broker import matching, policy
 from broker.buses.bus import DEFAULT_BUS, DISABLED, ENABLED, Bus, Rule
 from broker.buses.definitions import TOO_MANY, Given, check_unmanaged, find_bus, find_rule, merged_tags
 from broker.buses.registry import Document, Registry
@@ -24,7 +24,6 @@ from broker.errors import (
     LimitExceededException,
     ValidationException,
 )
-from broker.matching import Index, InvalidEventPattern, Pattern, event_pattern
 from broker.names import World, partition_of
 from broker.schedules import InvalidScheduleExpression, parse
 
@@ -202,7 +201,7 @@ class Rules:
         missing = [name for name in _EVENT_FIELDS if name not in document]
         if missing:
             raise ValidationException(f"Parameter Event is not valid. Reason: Missing fields: {', '.join(missing)}.")
-        index: Index[str] = Index()
+        index: matching.Index[str] = matching.Index()
         index.add("", compiled)
         return bool(index.match(event))
 
@@ -228,11 +227,11 @@ class Rules:
         return bus
 
 
-def compile_pattern(text: str) -> Pattern:
+def compile_pattern(text: str) -> matching.Pattern:
     """Raises InvalidEventPatternException."""
     try:
-        return event_pattern(text)
-    except InvalidEventPattern as error:
+        return matching.event_pattern(text)
+    except matching.InvalidEventPattern as error:
         raise InvalidEventPatternException(str(error)) from None
 
 

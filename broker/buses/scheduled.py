@@ -35,9 +35,10 @@ class Schedules:
         text = rule.document.get("ScheduleExpression")
         if text is None or not rule.enabled:
             return
-        anchor_ms: int = rule.document[ANCHOR]
         now_ms = self._registry.clock.now_ms()
-        after_ms = max(rule.document.get(SCHEDULED, anchor_ms), anchor_ms, now_ms - LATE_MS)
+        # What lies ahead is from before the clock was set back: it counts as now, or the rule would wait until then.
+        anchor_ms = min(rule.document[ANCHOR], now_ms)
+        after_ms = max(min(rule.document.get(SCHEDULED, anchor_ms), now_ms), anchor_ms, now_ms - LATE_MS)
         due_ms = parse(text).next_ms(after_ms, anchor_ms)
         if due_ms is not None:
             job = partial(self._registry.commit.run, self._start, rule, due_ms)

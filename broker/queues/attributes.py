@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -67,14 +66,12 @@ COUNTS = (
 READABLE = {*SETTABLE, *COUNTS, "All", "QueueArn", "CreatedTimestamp", "LastModifiedTimestamp"}
 
 
-@dataclass(slots=True, frozen=True)
-class RedrivePolicy:
+class RedrivePolicy(NamedTuple):
     dead_letter_target_arn: str
     max_receive_count: int
 
 
-@dataclass(slots=True, frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What the attributes mean. Times in milliseconds."""
 
     visibility_timeout_ms: int

@@ -27,3 +27,6 @@ def move(flow: Flow, source: Queue, target: Queue, messages: list[StoredMessage]
     ]
     flow.delete(source, [message.id for message in messages])
     flow.insert(target, moved)
+    if flow.ledger.is_on:
+        max_receives = source.settings.redrive.max_receive_count if source.settings.redrive else 0
+        flow.ledger.dead_lettered(source.arn, target.arn, moved, max_receives)

@@ -25,6 +25,8 @@ from broker.errors import (
     QueueDoesNotExist,
     QueueNameExists,
 )
+from broker.faults import Faults
+from broker.ledger import Ledger
 from broker.limits import MAX_POLICY_ACTIONS, MAX_TAGS, Limits
 from broker.names import World, is_account, is_queue_name
 from broker.queues import attributes as attribute_rules
@@ -54,13 +56,22 @@ SHAREABLE_ACTIONS = frozenset(
 class Queues:
     """All queues of a broker, of every account and region."""
 
-    def __init__(self, store: QueueStore, clock: Clock, commit: GroupCommit, entropy: Entropy, limits: Limits) -> None:
+    def __init__(
+        self,
+        store: QueueStore,
+        clock: Clock,
+        commit: GroupCommit,
+        entropy: Entropy,
+        limits: Limits,
+        faults: Faults,
+        ledger: Ledger,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._commit = commit
         self._entropy = entropy
         self.limits = limits
-        self.flow = Flow(store, clock, commit)
+        self.flow = Flow(store, clock, commit, faults, ledger)
         self.move_tasks = MoveTasks(self.flow, entropy)
         self._tombstones: dict[tuple[World, str], int] = {}
         self._resumption = Resumption(clock, self._resume)
@@ -105,8 +116,9 @@ class Queues:
             self._appoint(change.effective_ms, self._apply_pending, queue)
         if queue.purge_sequence is not None and queue.purged_ms is not None:
             self._appoint(queue.purged_ms + self.limits.purge_delay_ms, self.flow.purge_step, queue)
-        if queue.deleted_ms is not None:
-            self._appoint(queue.deleted_ms, self._remove, queue)
+        if queue.deleted_ms is not None:  # which lies further ahead where the clock was set back
+            delayed_ms = self._clock.now_ms() + self.limits.delete_delay_ms
+            self._appoint(min(queue.deleted_ms, delayed_ms), self._remove, queue)
         if queue.message_count:
             self.flow.expire(queue)
         self.flow.touch(queue)
@@ -140,7 +152,8 @@ class Queues:
             self._refuse_difference(existing, changes)
             return existing
         now_ms = self._clock.now_ms()
-        if existing is not None or self._tombstones.get((world, name), 0) > now_ms:
+        free_in_ms = self._tombstones.get((world, name), 0) - now_ms
+        if existing is not None or 0 < free_in_ms <= self.limits.name_reuse_ms:  # longer, if the clock was set back
             raise QueueDeletedRecently
         declared = attribute_rules.merged({}, changes)
         self._check_tags(name, tags)
@@ -202,6 +215,8 @@ class Queues:
         self.move_tasks.queue_deleted(queue)
         self._store.delete_queue(queue.queue_no)
         self._store.discard_shelf(queue.shelf_no)
+        if self.flow.ledger.is_on:
+            self.flow.ledger.purged(queue.arn)
         self.flow.sweep_soon()
 
     def reset(self, account: str | None = None) -> None:
@@ -219,6 +234,10 @@ class Queues:
     def close(self) -> None:
         """Ends the long polls: each is answered with nothing, and so is any that comes after."""
         self.flow.ending = True
+        self.end_waiting()
+
+    def end_waiting(self) -> None:
+        """Answers the long polls with nothing."""
         for queue in self.flow.queues.values():
             for waiter in list(queue.waiters):
                 waiter.give_up()
@@ -355,7 +374,8 @@ class Queues:
     def purge(self, queue: Queue) -> None:
         """Raises PurgeQueueInProgress."""
         now_ms = self._clock.now_ms()
-        if queue.purged_ms is not None and now_ms - queue.purged_ms < self.limits.purge_interval_ms:
+        since_ms = None if queue.purged_ms is None else now_ms - queue.purged_ms
+        if since_ms is not None and 0 <= since_ms < self.limits.purge_interval_ms:
             raise PurgeQueueInProgress(f"Only one PurgeQueue operation on {queue.name} is allowed every 60 seconds.")
         self._commit.enter()
         queue.purged_ms = now_ms

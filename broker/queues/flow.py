@@ -11,8 +11,10 @@ from functools import partial
 
 from broker.clock import Clock
 from broker.commit import GroupCommit
+from broker.faults import Faults
+from broker.ledger import Ledger
 from broker.names import World
-from broker.queues import dead_letters, fifo, standard
+from broker.queues import dead_letters, faults, fifo, standard
 from broker.queues.queue import Queue
 from broker.store.port import UNGROUPED, NewMessage, QueueStore, StoredMessage, row_id
 from broker.sweeper import Sweeper
@@ -23,10 +25,12 @@ SWEEP_ROWS = 500  # a step of a long sweep: some 2 ms
 class Flow:
     """All queues of a broker, and the movement of messages through them."""
 
-    def __init__(self, store: QueueStore, clock: Clock, commit: GroupCommit) -> None:
+    def __init__(self, store: QueueStore, clock: Clock, commit: GroupCommit, faults: Faults, ledger: Ledger) -> None:
         self.store = store
         self.clock = clock
         self.commit = commit
+        self.faults = faults
+        self.ledger = ledger
         self.queues: dict[tuple[World, str], Queue] = {}
         self.by_arn: dict[str, Queue] = {}
         self.ending = False  # nobody waits any more
@@ -56,6 +60,7 @@ class Flow:
 
     def resume_sweeps(self) -> None:
         self.sweep_soon()
+        self._forgetting = False
         self.forget_later()
 
     # messages
@@ -126,7 +131,11 @@ class Flow:
             return []
         receive = fifo.receive if queue.fifo else standard.receive
         messages = receive(self, queue, limit, now_ms, visible_ms)
+        if "receive" in self.faults.points:
+            messages = faults.on_receive(self, queue, messages, now_ms)
         queue.in_flight_bound += len(messages)
+        if messages and self.ledger.is_on:
+            self.ledger.delivered(queue.arn, messages)
         return messages
 
     def sift(self, queue: Queue, received: list[StoredMessage], now_ms: int) -> list[StoredMessage]:
@@ -139,9 +148,13 @@ class Flow:
         good = [m for m in received if m.receive_count <= limit and m.sent_ms > oldest_ms]
         if len(good) != len(received):
             self.delete(queue, [m.id for m in received if m.sent_ms <= oldest_ms])
+            if self.ledger.is_on:
+                self.ledger.expired(queue.arn, [m.message_id for m in received if m.sent_ms <= oldest_ms])
             dead = [m for m in received if m.receive_count > limit and m.sent_ms > oldest_ms]
             if dead and target is not None:
                 dead_letters.move(self, queue, target, dead, now_ms)
+        if target is not None and "receive" in self.faults.points:
+            good = faults.die_early(self, queue, target, good, now_ms)
         return good
 
     def delete(self, queue: Queue, ids: Sequence[int]) -> None:
@@ -169,6 +182,8 @@ class Flow:
         queue.message_count = queue.in_flight_bound = 0
         self._counted.discard(queue)
         self.store.put_queue(queue.record())
+        if self.ledger.is_on:
+            self.ledger.purged(queue.arn)
         self.sweep_soon()
 
     def touch(self, queue: Queue) -> None:
@@ -234,6 +249,8 @@ class Flow:
         self.commit.enter()
         before_ms = self.clock.now_ms() - queue.settings.retention_ms + 1
         ids = self.store.ids_sent_before(queue.shelf_no, before_ms, SWEEP_ROWS)
+        if ids and self.ledger.is_on:
+            self.ledger.expired(queue.arn, self._message_ids(ids))
         self.delete(queue, ids)
         if len(ids) == SWEEP_ROWS:
             self.clock.soon(partial(self.commit.run, self.expire, queue))
@@ -246,12 +263,17 @@ class Flow:
             return
         self.commit.enter()
         ids = self.store.ids_through(queue.shelf_no, queue.purge_sequence, SWEEP_ROWS)
+        if ids and self.ledger.is_on:
+            self.ledger.purged(queue.arn, self._message_ids(ids))
         self.delete(queue, ids)
         if len(ids) == SWEEP_ROWS:
             self.clock.soon(partial(self.commit.run, self.purge_step, queue))
         else:
             queue.purge_sequence = None
             self.store.put_queue(queue.record())
+
+    def _message_ids(self, ids: Sequence[int]) -> list[str]:
+        return [message_id for message_id, _ in self.store.identify(ids).values()]
 
     def forget_later(self) -> None:
         """Makes the appointment for dropping deduplication ids whose five minutes are over."""

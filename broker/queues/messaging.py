@@ -39,7 +39,7 @@ from broker.limits import (
     Limits,
 )
 from broker.names import is_queue_name
-from broker.queues import fifo, messages, receipts
+from broker.queues import faults, fifo, messages, receipts
 from broker.queues.flow import Flow
 from broker.queues.queue import Queue
 from broker.store.port import MessageState, NewMessage, StoredMessage, row_id, shelf_of
@@ -84,6 +84,8 @@ class Arrival(NamedTuple):
     group_id: str | None  # not None where the queue is FIFO
     deduplication_id: str | None
     deduplicate: bool = True  # not where a message is meant to come again
+    via: str = ""  # for the ledger: the subscription or the rule that brings it,
+    origin: str = ""  # and the message or event that it is a copy of
 
 
 class Messaging:
@@ -94,6 +96,8 @@ class Messaging:
         self._store = flow.store
         self._clock = flow.clock
         self._commit = flow.commit
+        self._faults = flow.faults
+        self.ledger = flow.ledger
         self._entropy = entropy
         self._limits = limits
 
@@ -104,7 +108,7 @@ class Messaging:
         if queue.fifo:
             self._throttle(queue, "send", [sending.group_id])
         self._check_sending(queue, sending)
-        return self._accept(queue, [sending], sender_id)[0]
+        return self._accept(queue, [sending], sender_id, "SendMessage")[0]
 
     def send_batch(
         self, queue: Queue, entries: Sequence[tuple[str, Sending]], sender_id: str
@@ -126,7 +130,7 @@ class Messaging:
                 good.append(sending)
             except DomainError as error:
                 refused[place] = error
-        accepted = iter(self._accept(queue, good, sender_id) if good else [])
+        accepted = iter(self._accept(queue, good, sender_id, "SendMessageBatch") if good else [])
         for place in range(len(entries)):
             outcomes.append(refused[place] if place in refused else next(accepted))
         return outcomes
@@ -175,7 +179,7 @@ class Messaging:
                 "explicitly"
             )
 
-    def _accept(self, queue: Queue, sendings: Sequence[Sending], sender_id: str) -> list[Sent]:
+    def _accept(self, queue: Queue, sendings: Sequence[Sending], sender_id: str, operation: str) -> list[Sent]:
         self._commit.enter()
         now_ms = self._clock.now_ms()
         settings = queue.settings
@@ -191,6 +195,8 @@ class Messaging:
                 scope = (sending.group_id or "") if settings.deduplicate_by_group else ""
                 first = self._store.find_duplicate(queue.queue_no, scope, deduplication_id, now_ms)
                 if first is not None:
+                    if self.ledger.is_on:
+                        self.ledger.deduplicated(queue.arn, first[0], digest)
                     sent.append(Sent(first[0], digest, attributes_md5, trace_md5, fifo.sequence_number(first[1])))
                     continue
                 number = fifo.sequence_number(queue.last_sequence + 1)
@@ -221,7 +227,11 @@ class Messaging:
                 )
             sent.append(Sent(message_id, digest, attributes_md5, trace_md5, number))
         if new:
+            if "send" in self._faults.points:
+                new = faults.on_send(self._flow, queue, new, operation)
             self._flow.insert(queue, new)
+            if self.ledger.is_on:
+                self.ledger.sent(queue.arn, new)
             if queue.fifo:
                 self._flow.forget_later()
         return sent
@@ -237,6 +247,7 @@ class Messaging:
         now_ms = self._clock.now_ms()
         store, uuid = self._store, self._entropy.uuid
         new: dict[Queue, list[NewMessage]] = {}
+        noted: dict[str, Arrival] | None = {} if self.ledger.is_on else None
         for arrival in arrivals:
             queue = arrival.queue
             fifo = queue.fifo
@@ -270,11 +281,20 @@ class Messaging:
                 arrival.deduplication_id if fifo else None,
                 None,
             )
+            if noted is not None:
+                noted[message_id] = arrival
             if queue in new:
                 new[queue].append(message)
             else:
                 new[queue] = [message]
+        if "send" in self._faults.points:
+            new = {queue: faults.on_send(self._flow, queue, sent, "Deliver") for queue, sent in new.items()}
         self._flow.insert_all(new)
+        if noted:
+            for queue, messages in new.items():
+                for message in messages:
+                    arrival = noted[message.message_id]
+                    self.ledger.arrived(queue.arn, message, arrival.origin, via=arrival.via)
 
     def _is_repeated(self, arrival: Arrival, now_ms: int) -> bool:
         queue = arrival.queue
@@ -323,16 +343,24 @@ class Messaging:
         if queue.fifo:
             self._throttle(queue, "receive", [None])
         self._commit.enter()
-        found = self._receive_now(queue, limit, visibility_timeout_s, attempt_id)
         wait_ms = queue.settings.wait_time_ms if wait_time_s is None else wait_time_s * 1000
+        if "receive" in self._faults.points and not wait_ms and faults.comes_back_empty(self._flow, queue):
+            return []
+        found = self._receive_now(queue, limit, visibility_timeout_s, attempt_id)
         if found or not wait_ms or self._flow.ending:
             return found
 
+        ledger = self._flow.ledger
+        by = ledger.by
+
         def take() -> list[StoredMessage]:
+            sender, ledger.by = ledger.by, by
             try:
                 return self._receive_now(queue, limit, visibility_timeout_s, attempt_id)
             except OverLimit:  # who waits already waits on
                 return []
+            finally:
+                ledger.by = sender
 
         waiter = Waiter(queue, take, self._clock, self._clock.now_ms() + wait_ms)
         self._flow.appoint_wake(queue)
@@ -387,6 +415,8 @@ class Messaging:
         self._store.set_visible(list(counts), visible_ms)
         for group_id in {m.group_id or "" for m in found}:
             fifo.regroup(self._flow, queue, group_id)
+        if self.ledger.is_on:
+            self.ledger.delivered(queue.arn, [m._replace(visible_ms=visible_ms) for m in found], again=True)
         attempt["visible_ms"] = visible_ms
         self._store.remember_attempt(queue.queue_no, attempt_id, now_ms + RECEIVE_ATTEMPT_MS, json.dumps(attempt))
         return found
@@ -397,42 +427,50 @@ class Messaging:
         """Raises ReceiptHandleIsInvalid, InvalidParameterValue (FIFO: the handle has expired)."""
         if queue.fifo:
             self._throttle(queue, "delete", [None])
-            self._delete_in_order(queue, handle)
+            self._delete_in_order(queue, handle, "DeleteMessage")
         else:
-            self._delete(queue, [self._read_handle(queue, handle)])
+            self._delete(queue, [self._read_handle(queue, handle, "DeleteMessage")], "DeleteMessage")
 
     def delete_message_batch(self, queue: Queue, entries: Sequence[tuple[str, str]]) -> list[DomainError | None]:
         """Entries are (id, receipt handle); each one's own outcome."""
+        operation = "DeleteMessageBatch"
         self._check_batch("DeleteMessageBatchRequestEntry", [id for id, _ in entries])
         if queue.fifo:
             self._throttle(queue, "delete", [None])
-            return [_outcome(partial(self._delete_in_order, queue, handle)) for _, handle in entries]
+            return [_outcome(partial(self._delete_in_order, queue, handle, operation)) for _, handle in entries]
         outcomes: list[DomainError | None] = []
         receives = []
         for _, handle in entries:
             try:
-                receives.append(self._read_handle(queue, handle))
+                receives.append(self._read_handle(queue, handle, operation))
                 outcomes.append(None)
             except DomainError as error:
                 outcomes.append(error)
-        self._delete(queue, receives)
+        self._delete(queue, receives, operation)
         return outcomes
 
-    def _delete(self, queue: Queue, receives: Sequence[tuple[int, int]]) -> None:
+    def _delete(self, queue: Queue, receives: Sequence[tuple[int, int]], operation: str) -> None:
         """Deletes the messages whose last receives these are; of the others AWS says that all is well, too."""
         self._commit.enter()
         here = [receive for receive in receives if shelf_of(receive[0]) == queue.shelf_no]
+        if here and self.ledger.is_on:
+            self.ledger.deleting(queue.arn, self._store.identify([id for id, _ in here]), here)
+        if "delete" in self._faults.points:
+            here = faults.not_coming_again(self._flow, queue, here, operation)
         if here:
             self._flow.delete_received(queue, here)
         self._has_room(queue)
 
-    def _delete_in_order(self, queue: Queue, handle: str) -> None:
-        id, receive_count = self._read_handle(queue, handle)
+    def _delete_in_order(self, queue: Queue, handle: str, operation: str) -> None:
+        id, receive_count = self._read_handle(queue, handle, operation)
         self._commit.enter()
         state = self._state(queue, id)
+        is_good = state is not None and state.receive_count == receive_count and state.visible_ms > self._clock.now_ms()
+        if self.ledger.is_on and shelf_of(id) == queue.shelf_no:
+            self.ledger.deleting(queue.arn, self._store.identify([id]), [(id, receive_count)], good=is_good)
         if state is None:
             return
-        if state.receive_count != receive_count or state.visible_ms <= self._clock.now_ms():
+        if not is_good:
             raise InvalidParameterValue(
                 f"Value {handle} for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
             )
@@ -443,14 +481,16 @@ class Messaging:
         if self._limits.in_flight is not None:
             self._flow.touch(queue)
 
-    def change_visibility(self, queue: Queue, handle: str, timeout_s: int) -> None:
+    def change_visibility(
+        self, queue: Queue, handle: str, timeout_s: int, operation: str = "ChangeMessageVisibility"
+    ) -> None:
         """Raises ReceiptHandleIsInvalid, MessageNotInflight, InvalidParameterValue."""
         if not 0 <= timeout_s <= MAX_VISIBILITY_TIMEOUT_S:
             raise InvalidParameterValue(
                 f"Value {timeout_s} for parameter VisibilityTimeout is invalid. "
                 f"Reason: VisibilityTimeout must be an integer between 0 and {MAX_VISIBILITY_TIMEOUT_S}."
             )
-        id, receive_count = self._read_handle(queue, handle)
+        id, receive_count = self._read_handle(queue, handle, operation)
         self._commit.enter()
         now_ms = self._clock.now_ms()
         state = self._state(queue, id)
@@ -467,6 +507,9 @@ class Messaging:
                 f"the message is beyond the limit [{MAX_VISIBILITY_TIMEOUT_S} seconds]"
             )
         self._store.set_visible([id], now_ms + timeout_s * 1000)
+        if self.ledger.is_on:
+            message_id, _ = self._store.identify([id])[id]
+            self.ledger.changed(queue.arn, message_id, receive_count, now_ms + timeout_s * 1000)
         if queue.fifo:
             fifo.regroup(self._flow, queue, state.group_id or "")
         elif timeout_s == 0:
@@ -479,17 +522,30 @@ class Messaging:
     ) -> list[DomainError | None]:
         """Entries are (id, receipt handle, timeout in seconds); each one's own outcome."""
         self._check_batch("ChangeMessageVisibilityBatchRequestEntry", [entry[0] for entry in entries])
-        return [_outcome(partial(self.change_visibility, queue, handle, timeout_s)) for _, handle, timeout_s in entries]
+        operation = "ChangeMessageVisibilityBatch"
+        return [
+            _outcome(partial(self.change_visibility, queue, handle, timeout_s, operation))
+            for _, handle, timeout_s in entries
+        ]
+
+    def identify(self, queue: Queue, handle: str) -> tuple[str, int] | None:
+        """The message id and the receive that a handle is of, where that message is there: for the ledger."""
+        read = receipts.read(handle, queue.tag)
+        if read is None or shelf_of(read[0]) != queue.shelf_no:
+            return None
+        self._commit.enter()
+        found = self._store.identify([read[0]]).get(read[0])
+        return None if found is None else (found[0], read[1])
 
     def _state(self, queue: Queue, id: int) -> MessageState | None:
         # A purge takes the shelf away; the rows on it go later.
         return self._store.states([id]).get(id) if shelf_of(id) == queue.shelf_no else None
 
-    def _read_handle(self, queue: Queue, handle: str) -> tuple[int, int]:
+    def _read_handle(self, queue: Queue, handle: str, operation: str) -> tuple[int, int]:
         read = receipts.read(handle, queue.tag)
         if read is None:
             raise ReceiptHandleIsInvalid(f'The input receipt handle "{handle}" is not a valid receipt handle.')
-        return read
+        return faults.aged(self._flow, queue, read, operation) if "delete" in self._faults.points else read
 
     # what all batches and all FIFO calls share
 

@@ -201,4 +201,7 @@ class MoveTasks:
         flow = self._flow
         flow.delete(source, [message.id])
         copy = flow.copied(message, destination, flow.clock.now_ms())
-        flow.insert(destination, [copy._replace(message_id=self._entropy.uuid())])
+        new = copy._replace(message_id=self._entropy.uuid())
+        flow.insert(destination, [new])
+        if flow.ledger.is_on:
+            flow.ledger.redriven(source.arn, destination.arn, message.message_id, new)

@@ -12,7 +12,6 @@ well take some of it.
 import re
 from bisect import bisect_left
 from calendar import monthrange, timegm
-from dataclasses import dataclass
 from typing import NamedTuple
 
 _MINUTE_MS = 60_000
@@ -40,8 +39,7 @@ class InvalidScheduleExpression(ValueError):
         return "Parameter ScheduleExpression is not valid."
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """Again and again after so long."""
 
     period_ms: int
@@ -53,8 +51,7 @@ class Rate:
         return anchor_ms + ((after_ms - anchor_ms) // self.period_ms + 1) * self.period_ms
 
 
-@dataclass(frozen=True, slots=True)
-class _DaysOfMonth:
+class _DaysOfMonth(NamedTuple):
     days: frozenset[int]
     last: bool
     near: frozenset[int]  # the weekdays nearest to these
@@ -75,8 +72,7 @@ class _DaysOfMonth:
         return sorted(days)
 
 
-@dataclass(frozen=True, slots=True)
-class _DaysOfWeek:
+class _DaysOfWeek(NamedTuple):
     """1 is Sunday."""
 
     days: frozenset[int]
@@ -96,8 +92,7 @@ class _DaysOfWeek:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Cron:
+class Cron(NamedTuple):
     """Whenever the clock shows one of these minutes; all but the days in order."""
 
     minutes: tuple[int, ...]

@@ -179,6 +179,10 @@ class QueueStore(Protocol):
 
     def get(self, ids: Sequence[int]) -> list[StoredMessage]: ...
 
+    def identify(self, ids: Sequence[int]) -> dict[int, tuple[str, int]]:
+        """The message id and the receive count of those that are there."""
+        ...
+
     def delete(self, receives: Sequence[tuple[int, int]]) -> int:
         """Deletes those of (id, receive count) whose last receive that was; how many there were."""
         ...
@@ -672,6 +676,7 @@ class NewDeliveryRecord(NamedTuple):
     body: str
     policy: str
     dead_letter: str | None
+    message_id: str = ""
 
 
 class DeliveryRecord(NamedTuple):
@@ -692,6 +697,7 @@ class DeliveryRecord(NamedTuple):
     body: str
     policy: str
     dead_letter: str | None
+    message_id: str = ""  # of the message or the event that it is
 
 
 class ReadableRecord(NamedTuple):
@@ -757,6 +763,76 @@ class DeliveryStore(Protocol):
     def delete_readable(self, channel: str | None, account: str | None, region: str | None) -> int: ...
 
 
+class LedgerEntry(NamedTuple):
+    """One thing that happened to a message. What `number`, `until_ms` and `origin` are depends on the event, see
+    broker/ledger/events.py; 0 and "" where there is nothing to say. Names are in the table of names, 0 is nobody."""
+
+    id: int  # grows with each
+    message_id: str  # "" where it is about the whole resource
+    at_ms: int
+    event: str
+    resource_no: int
+    by_no: int
+    number: int
+    until_ms: int
+    origin: str
+    detail: str  # JSON, or ""
+
+
+class LedgerStore(Protocol):
+    """What happened to messages. Reads see the entries up to `through` only, so that pages of a read agree."""
+
+    def load_names(self) -> list[tuple[int, str]]: ...
+
+    def put_names(self, rows: Iterable[tuple[int, str]]) -> None: ...
+
+    def append(self, entries: Sequence[LedgerEntry]) -> None: ...
+
+    def bounds(self) -> tuple[int, int]:
+        """How many there are, and the id of the last, or 0."""
+        ...
+
+    def drop_oldest(self, limit: int) -> int: ...
+
+    def drop_of(self, resource_nos: Sequence[int]) -> int: ...
+
+    def clear(self) -> None:
+        """Entries and names."""
+        ...
+
+    def of_message(self, message_id: str, limit: int, event: str | None = None) -> list[LedgerEntry]:
+        """By id. So with the next three."""
+        ...
+
+    def of_origin(self, origin: str, limit: int) -> list[LedgerEntry]: ...
+
+    def of_range(self, resource_nos: Sequence[int], shard_id: str, place: int, limit: int) -> list[LedgerEntry]:
+        """Of the entries that are about ranges of places, `number` to `until_ms`, those that this one lies in."""
+        ...
+
+    def after(
+        self,
+        id: int,
+        limit: int,
+        *,
+        resource_nos: Sequence[int] | None = None,
+        events: Sequence[str] | None = None,
+        through: int | None = None,
+    ) -> list[LedgerEntry]:
+        """Those with a higher id; None means all resources, all events."""
+        ...
+
+    def by_message(
+        self, resource_nos: Sequence[int], after: tuple[str, int], through: int, limit: int
+    ) -> list[LedgerEntry]:
+        """By message and id, from the one after this place on."""
+        ...
+
+    def repeated_origins(self, event: str, resource_nos: Sequence[int], through: int) -> list[tuple[str, int]]:
+        """The origins that more than one entry of an event has, and how many."""
+        ...
+
+
 class Store(Protocol):
     """A store: one transaction at a time, and the tables of each service."""
 
@@ -781,6 +857,9 @@ class Store(Protocol):
     @property
     def deliveries(self) -> DeliveryStore: ...
 
+    @property
+    def ledger(self) -> LedgerStore: ...
+
     def begin(self) -> None: ...
 
     def commit(self) -> None: ...
@@ -795,6 +874,10 @@ class Store(Protocol):
 
     def failure(self, error: Exception) -> BrokerFailure | None:
         """What to tell people of an exception that a call raised, or None where it is not the store's."""
+        ...
+
+    def play_full(self, is_full: bool) -> None:
+        """Between transactions. As long as it plays, a commit that changed something fails as on a full disk."""
         ...
 
     def get_meta(self, key: str) -> str | None: ...

@@ -256,7 +256,8 @@ CREATE TABLE delivery (
     headers TEXT NOT NULL,
     body TEXT NOT NULL,
     policy TEXT NOT NULL,
-    dead_letter TEXT
+    dead_letter TEXT,
+    message_id TEXT NOT NULL
 );
 CREATE INDEX delivery_due ON delivery (due_ms);
 CREATE INDEX delivery_owner ON delivery (owner, has_slot, due_ms);
@@ -269,6 +270,23 @@ CREATE TABLE readable (
     recorded_ms INTEGER NOT NULL,
     document TEXT NOT NULL
 );
+
+CREATE TABLE ledger_name (name_no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+CREATE TABLE ledger_entry (
+    id INTEGER PRIMARY KEY,
+    message_id TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    resource_no INTEGER NOT NULL,
+    by_no INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    detail TEXT NOT NULL
+);
+CREATE INDEX ledger_message ON ledger_entry (message_id);
+CREATE INDEX ledger_origin ON ledger_entry (origin) WHERE origin <> '';
 """
 
 UPGRADES: dict[int, str] = {}

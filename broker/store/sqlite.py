@@ -19,6 +19,7 @@ from broker.errors import BrokerFailure
 from broker.store import schema
 from broker.store.sqlite_buses import SqliteBusStore
 from broker.store.sqlite_deliveries import SqliteDeliveryStore
+from broker.store.sqlite_ledger import SqliteLedgerStore
 from broker.store.sqlite_queues import SqliteQueueStore
 from broker.store.sqlite_stream_queues import SqliteStreamQueueStore
 from broker.store.sqlite_streams import SqliteStreamStore
@@ -34,6 +35,13 @@ BYTES_PER_CHANGE = 2 * 1024
 CACHE_KIB = 16 * 1024
 MAX_PASSES = 6  # of one checkpoint
 FEW_PAGES = 100  # that the loop may copy
+
+
+def _full() -> sqlite3.Error:
+    """As SQLite raises it."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
+    return error
 
 
 class SqliteStore:
@@ -70,8 +78,10 @@ class SqliteStore:
         self.tables = SqliteTableStore(self._connection)
         self.stream_queues = SqliteStreamQueueStore(self._connection)
         self.deliveries = SqliteDeliveryStore(self._connection)
+        self.ledger = SqliteLedgerStore(self._connection)
         self._checkpoint: threading.Thread | None = None
-        self._changes = self._connection.total_changes
+        self._is_full = False
+        self._changes = self._connection.total_changes  # those committed or rolled back
         self._log_bytes = self._left_log_bytes()  # written since the last checkpoint
 
     # opening and closing
@@ -155,8 +165,10 @@ class SqliteStore:
         self._connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        self._connection.execute("COMMIT")
         changes = self._connection.total_changes - self._changes
+        if changes and self._is_full:
+            raise _full()
+        self._connection.execute("COMMIT")
         if changes and self._directory is not None:
             self._changes += changes
             bodies = self.queues.body_bytes + self.buses.body_bytes + self.streams.body_bytes
@@ -167,6 +179,11 @@ class SqliteStore:
     def rollback(self) -> None:
         if self._connection.in_transaction:  # SQLite has rolled back by itself where the disk was full
             self._connection.execute("ROLLBACK")
+        self._changes = self._connection.total_changes
+
+    def play_full(self, is_full: bool) -> None:
+        self._changes = self._connection.total_changes  # in memory nobody has counted
+        self._is_full = is_full
 
     def failure(self, error: Exception) -> BrokerFailure | None:
         """What to tell people of an error of SQLite's; None for any other."""

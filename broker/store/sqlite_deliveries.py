@@ -18,7 +18,7 @@ class SqliteDeliveryStore:
     def insert_deliveries(self, records: Sequence[NewDeliveryRecord]) -> None:
         self._connection.executemany(
             "INSERT INTO delivery (due_ms, created_ms, account, owner, channel, target, headers, body, policy, "
-            "dead_letter) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "dead_letter, message_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             records,
         )
 

@@ -202,6 +202,12 @@ class SqliteQueueStore:
         rows = self._execute(f"SELECT {_STORED} FROM message WHERE id IN ({_marks(len(ids))})", tuple(ids))
         return [StoredMessage._make(row) for row in rows]
 
+    def identify(self, ids: Sequence[int]) -> dict[int, tuple[str, int]]:
+        rows = self._execute(
+            f"SELECT id, message_id, receive_count FROM message WHERE id IN ({_marks(len(ids))})", tuple(ids)
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
     def delete(self, receives: Sequence[tuple[int, int]]) -> int:
         statement = "DELETE FROM message WHERE id = ? AND receive_count = ?"
         if len(receives) == 1:

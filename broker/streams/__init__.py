@@ -2,9 +2,10 @@
 
 from broker.streams.account import Commitment
 from broker.streams.channels import Batch, Channel
+from broker.streams.putting import Put, Putting, Refused
 from broker.streams.queue_records import Received
 from broker.streams.queues import DeadLetters, StreamQueue
-from broker.streams.records import Page, Put, Putting, Refused
+from broker.streams.records import Page
 from broker.streams.segments import Record
 from broker.streams.service import Streams
 from broker.streams.stream import Consumer, Shard, Stream

@@ -344,8 +344,12 @@ class QueueRecords:
         self._sweeper.soon()
 
     def close(self) -> None:
-        """Answers the long polls with what there is, nothing."""
+        """Ends the long polls, and any that comes after."""
         self._ending = True
+        self.end_waiting()
+
+    def end_waiting(self) -> None:
+        """Answers the long polls with what there is, nothing."""
         for line in list(self._lines.values()):
             line.give_up()
 

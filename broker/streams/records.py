@@ -8,16 +8,12 @@ of rows. The loop of `put_records` is the hot path: it gathers, the registry wri
 from __future__ import annotations
 
 from bisect import bisect_right
-from calendar import weekday
 from collections.abc import Sequence
-from functools import partial
 from hashlib import md5
 from typing import NamedTuple
 
-from broker.clock import iso_8601_ms
 from broker.errors import (
     DryRunOperationException,
-    ExpiredIteratorException,
     InvalidArgumentException,
     ProvisionedThroughputExceededException,
     ResourceNotFoundException,
@@ -25,38 +21,14 @@ from broker.errors import (
 )
 from broker.limits import MAX_GET_BYTES, MAX_GET_RECORDS, MAX_PUT_BYTES, MAX_PUT_RECORDS, MIB, SHARD_ITERATOR_MS
 from broker.streams import segments, sequence, tokens
+from broker.streams.faults import NO_LAG, StreamFaults
+from broker.streams.putting import Put, Putting, Refused, exceeded, new_put, throttled
 from broker.streams.registry import Registry, check_there, shard_missing
 from broker.streams.scaling import Scaling
 from broker.streams.segments import SEGMENT_BYTES, Record
 from broker.streams.stream import AUTO, MAX_HASH_KEY, Shard, Stream, shard_id
 
-THROTTLED = "ProvisionedThroughputExceededException"
 _NUMBERED, _UNNUMBERED = ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"), ("TRIM_HORIZON", "LATEST")
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
-class Putting(NamedTuple):
-    """A record on its way in."""
-
-    data: bytes
-    partition_key: str | None
-    explicit_hash_key: str | None = None
-
-
-class Put(NamedTuple):
-    shard_id: str
-    sequence_number: str
-
-
-_new_put = partial(tuple.__new__, Put)  # half the time of Put(...), on the hot path
-
-
-class Refused(NamedTuple):
-    """An entry of PutRecords that was not taken."""
-
-    error_code: str
-    error_message: str
 
 
 class Page(NamedTuple):
@@ -71,9 +43,11 @@ class Page(NamedTuple):
 class Records:
     """The records of all streams."""
 
-    def __init__(self, registry: Registry, scaling: Scaling) -> None:
+    def __init__(self, registry: Registry, scaling: Scaling, faults: StreamFaults) -> None:
         self._registry = registry
         self._scaling = scaling
+        self._struck = faults
+        self._faults = registry.faults
         self._store = registry.store
         self._clock = registry.clock
         self._limits = registry.limits
@@ -81,12 +55,18 @@ class Records:
     # in
 
     def put_record(
-        self, stream: Stream, entry: Putting, sequence_number_for_ordering: str | None = None, *, dry_run: bool = False
+        self,
+        stream: Stream,
+        entry: Putting,
+        sequence_number_for_ordering: str | None = None,
+        *,
+        dry_run: bool = False,
+        operation: str = "PutRecord",
     ) -> Put:
         """Raises ResourceNotFound…, InvalidArgument…, Validation…, ProvisionedThroughputExceeded…, DryRun…."""
         if sequence_number_for_ordering is not None:
             self._check_ordering(stream, sequence_number_for_ordering)
-        outcome = self._put(stream, (entry,), dry_run, "")[0]
+        outcome = self._put(stream, (entry,), dry_run, "", operation)[0]
         if type(outcome) is Refused:
             raise ProvisionedThroughputExceededException(outcome.error_message)
         assert type(outcome) is Put
@@ -96,21 +76,29 @@ class Records:
         """Each one's own outcome. Raises ResourceNotFound…, InvalidArgument…, Validation…, DryRunOperationException."""
         if not 1 <= len(entries) <= MAX_PUT_RECORDS:
             raise InvalidArgumentException(f"Records must have between 1 and {MAX_PUT_RECORDS} entries.")
-        return self._put(stream, entries, dry_run, "records.{}.member.")
+        return self._put(stream, entries, dry_run, "records.{}.member.", "PutRecords")
 
-    def _put(self, stream: Stream, entries: Sequence[Putting], dry_run: bool, path: str) -> list[Put | Refused]:
+    def _put(
+        self, stream: Stream, entries: Sequence[Putting], dry_run: bool, path: str, operation: str
+    ) -> list[Put | Refused]:
         check_there(stream)
         self._registry.commit.enter()
         shards = self._placed(stream, entries, path)
         if dry_run:
             raise DryRunOperationException("The request would have succeeded, but the DryRun parameter was set.")
+        if "put-record" in self._faults.points:
+            return self._struck.on_put(stream, entries, shards, operation, self._placed, self._write)
+        return self._write(stream, entries, shards)
+
+    def _write(self, stream: Stream, entries: Sequence[Putting], shards: Sequence[Shard]) -> list[Put | Refused]:
         now_ms = self._clock.now_ms()
         limited = self._limits.shard_write_bytes_per_s is not None
+        noted = {shard: shard.last_sequence for shard in shards} if self._registry.ledger.is_on else None
         outcomes: list[Put | Refused] = []
         done = outcomes.append
         for (data, key, _), shard in zip(entries, shards, strict=True):
             if limited and not self._takes(shard, _size(data, key), now_ms):
-                done(Refused(THROTTLED, _exceeded(shard)))
+                done(throttled(shard))
                 continue
             if shard.segment_ms != now_ms:
                 self._registry.begin_segment(shard, now_ms)
@@ -118,14 +106,18 @@ class Records:
             shard.segment_data.append(data)
             shard.segment_bytes += len(data)
             shard.last_sequence = count = shard.last_sequence + 1
-            done(_new_put((shard.shard_id, str(shard.number_base + (count << 80)))))
+            done(new_put((shard.shard_id, str(shard.number_base + (count << 80)))))
             if shard.segment_bytes >= SEGMENT_BYTES:
                 self._registry.end_segment(shard)
         if limited:
             self._scaling.watch(stream, entries, now_ms)
+        if noted is not None:
+            for shard, last in noted.items():
+                if shard.last_sequence > last:
+                    self._registry.ledger.put(stream.arn, shard.shard_id, last + 1, shard.last_sequence)
         return outcomes
 
-    def _placed(self, stream: Stream, entries: Sequence[Putting], path: str) -> list[Shard]:
+    def _placed(self, stream: Stream, entries: Sequence[Putting], path: str = "") -> list[Shard]:
         """Each record's shard. Raises InvalidArgumentException, ValidationException."""
         starts, opened = stream.starts, stream.open_shards
         if stream.distribution == AUTO:
@@ -196,7 +188,7 @@ class Records:
             raise shard_missing(stream, shard_id)
         now_ms = self._clock.now_ms()
         if self._limits.stream_api_rates and shard.is_open and not shard.reads.lets_iterator(now_ms):
-            raise ProvisionedThroughputExceededException(_exceeded(shard))
+            raise ProvisionedThroughputExceededException(exceeded(shard))
         self._registry.commit.enter()
         position = self.position(shard, iterator_type, starting_sequence_number, timestamp_ms, "GetShardIterator")
         if dry_run:
@@ -269,30 +261,30 @@ class Records:
         check_there(owner)
         now_ms = self._clock.now_ms()
         if now_ms > place.given_ms + SHARD_ITERATOR_MS:
-            raise ExpiredIteratorException(
-                f"Iterator expired. The iterator was created at time {_java_date(place.given_ms)} while right now it "
-                f"is {_java_date(now_ms)} which is further in the future than the tolerated delay of "
-                f"{SHARD_ITERATOR_MS} milliseconds."
-            )
+            raise tokens.expired(place.given_ms, now_ms)
         shard = owner.shards.get(place.shard_index)
         if shard is None:
             raise ResourceNotFoundException(
                 f"Shard in stream {owner.name} under account {owner.world.account} does not exist"
             )
+        lag = self._struck.on_get(shard, place.given_ms) if "get-records" in self._faults.points else NO_LAG
         bytes_per_s, reads_per_s = self._limits.shard_read_bytes_per_s, self._limits.shard_reads_per_s
         if (
             bytes_per_s is not None
             and reads_per_s is not None
             and not shard.reads.lets(now_ms, bytes_per_s, reads_per_s)
         ):
-            raise ProvisionedThroughputExceededException(_exceeded(shard))
+            raise ProvisionedThroughputExceededException(exceeded(shard))
         if dry_run:
             raise DryRunOperationException("The request would have succeeded, but the DryRun parameter was set.")
         self._registry.commit.enter()
-        records, position = self.read(shard, place.position, limit or MAX_GET_RECORDS, MAX_GET_BYTES)
+        wanted = min(limit or MAX_GET_RECORDS, lag.records)
+        records, position = self.read(shard, place.position, wanted, MAX_GET_BYTES)
         if bytes_per_s is not None:
             shard.reads.took(sum(len(record.data) for record in records), bytes_per_s)
-        behind_ms = self.behind_ms(shard, records, position)
+        if records and self._registry.ledger.is_on:
+            self._registry.ledger.read(owner.arn, shard.shard_id, position - len(records), position - 1)
+        behind_ms = self.behind_ms(shard, records, position) + lag.behind_ms
         if position > shard.last_sequence and not shard.is_open:
             return Page(records, None, behind_ms, shard.children)
         return Page(records, tokens.make_iterator(owner.secret, shard.index, position, now_ms), behind_ms, [])
@@ -348,7 +340,7 @@ class Records:
         if stream is None:
             return "ResourceNotFoundException"
         try:
-            self.put_record(stream, Putting(data, partition_key))
+            self.put_record(stream, Putting(data, partition_key), operation="Deliver")
         except (
             ResourceNotFoundException,
             InvalidArgumentException,
@@ -382,15 +374,3 @@ def _read_hash_key(text: str) -> bytes:
             f"Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {text}"
         )
     return hash_key.to_bytes(16, "big")
-
-
-def _exceeded(shard: Shard) -> str:
-    stream = shard.stream
-    return f"Rate exceeded for shard {shard.shard_id} in stream {stream.name} under account {stream.world.account}."
-
-
-def _java_date(moment_ms: int) -> str:
-    """As AWS writes it in a text: Mon Apr 04 19:58:46 UTC 2016."""
-    day, time = iso_8601_ms(moment_ms).split("T")
-    year, month, date = map(int, day.split("-"))
-    return f"{_DAYS[weekday(year, month, date)]} {_MONTHS[month - 1]} {date:02d} {time[:8]} UTC {year}"

@@ -20,6 +20,8 @@ from broker.errors import (
     ResourceInUseException,
     ResourceNotFoundException,
 )
+from broker.faults import Faults
+from broker.ledger import Ledger
 from broker.limits import Limits
 from broker.names import World
 from broker.store.port import QueueStore, StreamItem, StreamStore
@@ -56,6 +58,8 @@ class Registry:
         commit: GroupCommit,
         entropy: Entropy,
         limits: Limits,
+        faults: Faults,
+        ledger: Ledger,
     ) -> None:
         self.store = store
         self.next_no = queue_store.next_no
@@ -63,6 +67,8 @@ class Registry:
         self.commit = commit
         self.entropy = entropy
         self.limits = limits
+        self.faults = faults
+        self.ledger = ledger
         self.streams: dict[tuple[World, str], Stream] = {}
         self.by_arn: dict[str, Stream] = {}
         self.by_mark: dict[int, Stream] = {}
@@ -82,13 +88,18 @@ class Registry:
     def _reload(self) -> None:
         """After a group that failed. What is due is not done at once: a full disk stays full for a while."""
         self._resume_ms = self.clock.now_ms() + RESUME_MS
-        self.load()
+        self._take_over()
 
     def call_at(self, due_ms: int, job: Callable[[*Arguments], None], *arguments: *Arguments) -> Timer:
         """An appointment for a job in a group of its own."""
         return self.clock.call_at(max(due_ms, self._resume_ms), partial(self.commit.run, job, *arguments))
 
     def load(self) -> None:
+        """Takes over what the store knows, and makes all appointments."""
+        self._resume_ms = 0
+        self._take_over()
+
+    def _take_over(self) -> None:
         for stream in self.streams.values():
             _cancel(stream)
         self._arrived.clear()

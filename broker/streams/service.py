@@ -5,6 +5,8 @@ from __future__ import annotations
 from broker.clock import Clock
 from broker.commit import GroupCommit
 from broker.entropy import Entropy
+from broker.faults import Faults
+from broker.ledger import Ledger
 from broker.limits import Limits
 from broker.names import World
 from broker.store.port import Store
@@ -13,6 +15,7 @@ from broker.streams.channels import Channels
 from broker.streams.consumers import Consumers
 from broker.streams.cursors import Cursors
 from broker.streams.definitions import Definitions
+from broker.streams.faults import StreamFaults
 from broker.streams.lifecycle import Lifecycle
 from broker.streams.queue_records import QueueRecords
 from broker.streams.queues import StreamQueues
@@ -27,16 +30,26 @@ from broker.streams.subscriptions import Subscriptions
 class Streams:
     """The streams of a broker, and what is done with them."""
 
-    def __init__(self, store: Store, clock: Clock, commit: GroupCommit, entropy: Entropy, limits: Limits) -> None:
-        self.registry = registry = Registry(store.streams, store.queues, clock, commit, entropy, limits)
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        commit: GroupCommit,
+        entropy: Entropy,
+        limits: Limits,
+        faults: Faults,
+        ledger: Ledger,
+    ) -> None:
+        self.registry = registry = Registry(store.streams, store.queues, clock, commit, entropy, limits, faults, ledger)
         lifecycle = Lifecycle(registry)
         self.accounts = Accounts(registry)
         self.shards = Shards(registry, lifecycle)
         scaling = Scaling(registry, lifecycle, self.shards)
         self.definitions = Definitions(registry, lifecycle, self.shards, scaling, self.accounts)
-        self.records = Records(registry, scaling)
+        struck = StreamFaults(registry, lifecycle, self.shards)
+        self.records = Records(registry, scaling, struck)
         self.consumers = Consumers(registry, lifecycle, self.shards, self.accounts)
-        self.subscriptions = Subscriptions(registry, self.records)
+        self.subscriptions = Subscriptions(registry, self.records, struck)
         cursors = Cursors(registry, self.records, store.stream_queues)
         self.queues = StreamQueues(
             registry, self.records, self.consumers, self.definitions, cursors, store.stream_queues
@@ -56,8 +69,13 @@ class Streams:
         self.registry.reset(account)
         self.accounts.reset(account)
 
+    def end_waiting(self) -> None:
+        """Ends the subscriptions, and answers the long polls of queues."""
+        self.subscriptions.close()
+        self.queue_records.end_waiting()
+
     def close(self) -> None:
-        """Ends the subscriptions, and the long polls of queues."""
+        """The same, and nobody waits any more."""
         self.subscriptions.close()
         self.queue_records.close()
 

@@ -26,6 +26,7 @@ from broker.errors import (
 from broker.limits import RESUBSCRIBE_MS, SUBSCRIPTION_MS
 from broker.streams import sequence
 from broker.streams.definitions import check_consumer_active
+from broker.streams.faults import StreamFaults
 from broker.streams.records import Records
 from broker.streams.registry import Registry, check_usable, shard_missing
 from broker.streams.segments import Record
@@ -151,9 +152,10 @@ class Subscription:
 class Subscriptions:
     """All that are open."""
 
-    def __init__(self, registry: Registry, records: Records) -> None:
+    def __init__(self, registry: Registry, records: Records, faults: StreamFaults) -> None:
         self._registry = registry
         self._records = records
+        self._struck = faults
         self.clock = registry.clock
         self._commit = registry.commit
         self._active: dict[tuple[str, int], Subscription] = {}  # by consumer's ARN and shard's number
@@ -202,6 +204,8 @@ class Subscriptions:
         subscription = Subscription(self, consumer.arn, shard, position, push, end, now_ms)
         self._active[key] = subscription
         self._by_shard.setdefault(shard.shard_no, {})[subscription] = None
+        if "subscription" in self._registry.faults.points:
+            self._struck.on_subscribe(subscription)
         return subscription
 
     def forget(self, subscription: Subscription) -> None:
@@ -214,9 +218,10 @@ class Subscriptions:
             self._by_shard.pop(subscription.shard.shard_no, None)
 
     def close(self) -> None:
-        """The broker ends: so do they."""
+        """Ends them all: the broker stops, or its clock was set back."""
         for subscription in list(self._active.values()):
             subscription.end()
+        self._called_ms.clear()
 
     def count(self) -> int:
         return len(self._active)
@@ -256,6 +261,15 @@ class Subscriptions:
                 subscription.end()
                 raise
         event, following = found
+        ledger = self._registry.ledger
+        if event.records and ledger.is_on:
+            ledger.read(
+                shard.stream.arn,
+                shard.shard_id,
+                following - len(event.records),
+                following - 1,
+                subscription.consumer_arn,
+            )
         bytes_per_s = self._registry.limits.shard_read_bytes_per_s
         if bytes_per_s is not None:
             subscription.free_ms = now_ms + sum(len(record.data) for record in event.records) * 1000 // bytes_per_s

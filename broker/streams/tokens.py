@@ -9,13 +9,20 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from binascii import Error
+from calendar import weekday
 from hashlib import blake2s
 from struct import Struct
 from typing import Any, NamedTuple
 
+from broker.clock import iso_8601_ms
+from broker.errors import ExpiredIteratorException
+from broker.limits import SHARD_ITERATOR_MS
+
 _ITERATOR = Struct(">QQIQQ")  # version, the stream's mark, the shard's index, the place, when it was given
 _VERSION = 1
 _SIGNATURE = 8
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Iterator(NamedTuple):
@@ -52,6 +59,21 @@ def read_iterator(text: str) -> tuple[Iterator, bytes] | None:
 
 def is_signed(raw: bytes, secret: str) -> bool:
     return raw[-_SIGNATURE:] == _sign(raw[:-_SIGNATURE], secret)
+
+
+def expired(given_ms: int, now_ms: int) -> ExpiredIteratorException:
+    return ExpiredIteratorException(
+        f"Iterator expired. The iterator was created at time {_java_date(given_ms)} while right now it is "
+        f"{_java_date(now_ms)} which is further in the future than the tolerated delay of {SHARD_ITERATOR_MS} "
+        "milliseconds."
+    )
+
+
+def _java_date(moment_ms: int) -> str:
+    """As AWS writes it in a text: Mon Apr 04 19:58:46 UTC 2016."""
+    day, time = iso_8601_ms(moment_ms).split("T")
+    year, month, date = map(int, day.split("-"))
+    return f"{_DAYS[weekday(year, month, date)]} {_MONTHS[month - 1]} {date:02d} {time[:8]} UTC {year}"
 
 
 def make_list_token(kind: str, fields: dict[str, Any], secret: str, now_ms: int) -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from broker.tables.paths import Path, look_up
 from broker.tables.values import MISSING, Item, Value, same, type_of
@@ -32,24 +31,21 @@ class Condition(Protocol):
 # operands -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Attribute:
+class Attribute(NamedTuple):
     path: Path
 
     def value_in(self, item: Item) -> Value:
         return look_up(item, self.path)
 
 
-@dataclass(frozen=True)
-class Constant:
+class Constant(NamedTuple):
     value: Value
 
     def value_in(self, item: Item) -> Value:
         return self.value
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """Characters, bytes, elements or members; numbers and truths have none."""
 
     of: Operand
@@ -80,8 +76,7 @@ def ordered(sign: str, left: Value, right: Value) -> bool:
     return _BELOW[sign](left, right)
 
 
-@dataclass(frozen=True)
-class Compare:
+class Compare(NamedTuple):
     sign: str  # = <> < <= > >=
     left: Operand
     right: Operand
@@ -95,8 +90,7 @@ class Compare:
         return ordered(self.sign, left, right)
 
 
-@dataclass(frozen=True)
-class Between:
+class Between(NamedTuple):
     operand: Operand
     low: Operand
     high: Operand
@@ -106,8 +100,7 @@ class Between:
         return ordered(">=", value, self.low.value_in(item)) and ordered("<=", value, self.high.value_in(item))
 
 
-@dataclass(frozen=True)
-class In:
+class In(NamedTuple):
     operand: Operand
     choices: tuple[Operand, ...]
 
@@ -116,16 +109,14 @@ class In:
         return any(same(value, choice.value_in(item)) for choice in self.choices)
 
 
-@dataclass(frozen=True)
-class Exists:
+class Exists(NamedTuple):
     path: Path
 
     def holds(self, item: Item) -> bool:
         return look_up(item, self.path) is not MISSING
 
 
-@dataclass(frozen=True)
-class HasType:
+class HasType(NamedTuple):
     path: Path
     type: str
 
@@ -134,8 +125,7 @@ class HasType:
         return value is not MISSING and type_of(value) == self.type
 
 
-@dataclass(frozen=True)
-class BeginsWith:
+class BeginsWith(NamedTuple):
     operand: Operand
     beginning: Operand
 
@@ -144,8 +134,7 @@ class BeginsWith:
         return type(value) in (str, bytes) and type(value) is type(beginning) and bool(value.startswith(beginning))
 
 
-@dataclass(frozen=True)
-class Contains:
+class Contains(NamedTuple):
     """A part of a string or of bytes, an element of a set or of a list."""
 
     operand: Operand
@@ -160,24 +149,21 @@ class Contains:
         return isinstance(value, list | frozenset) and any(same(element, part) for element in value)
 
 
-@dataclass(frozen=True)
-class All:
+class All(NamedTuple):
     conditions: tuple[Condition, ...]
 
     def holds(self, item: Item) -> bool:
         return all(condition.holds(item) for condition in self.conditions)
 
 
-@dataclass(frozen=True)
-class Some:
+class Some(NamedTuple):
     conditions: tuple[Condition, ...]
 
     def holds(self, item: Item) -> bool:
         return any(condition.holds(item) for condition in self.conditions)
 
 
-@dataclass(frozen=True)
-class Not:
+class Not(NamedTuple):
     condition: Condition
 
     def holds(self, item: Item) -> bool:

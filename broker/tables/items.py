@@ -6,15 +6,17 @@ What an operation does to an item is worked out first and written last, so one t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from broker.errors import ConditionalCheckFailedException, ValidationException
-from broker.tables.conditions import Condition
 from broker.tables.keys import StoredKey, check_index, check_item, check_key, stored_key
 from broker.tables.registry import Registry
 from broker.tables.table import Table
-from broker.tables.updates import Update
 from broker.tables.values import Item, item_bytes
+
+if TYPE_CHECKING:
+    from broker.tables.conditions import Condition
+    from broker.tables.updates import Update
 
 MAX_ITEM_BYTES = 400 * 1024
 

@@ -8,9 +8,8 @@ https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.Upd
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from broker.errors import ValidationException
 from broker.tables import paths, values
@@ -33,8 +32,7 @@ def _present(operand: Operand, item: Item) -> Value:
 # operands -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Sum:
+class Sum(NamedTuple):
     left: Operand
     sign: str  # + or -
     right: Operand
@@ -46,8 +44,7 @@ class Sum:
         return values.add(left, right) if self.sign == "+" else values.subtract(left, right)
 
 
-@dataclass(frozen=True)
-class IfNotExists:
+class IfNotExists(NamedTuple):
     path: Path
     otherwise: Operand
 
@@ -56,8 +53,7 @@ class IfNotExists:
         return self.otherwise.value_in(item) if value is MISSING else value
 
 
-@dataclass(frozen=True)
-class ListAppend:
+class ListAppend(NamedTuple):
     left: Operand
     right: Operand
 
@@ -80,8 +76,7 @@ class Action(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Set:
+class Set(NamedTuple):
     path: Path
     operand: Operand
 
@@ -89,16 +84,14 @@ class Set:
         return _present(self.operand, item)
 
 
-@dataclass(frozen=True)
-class Remove:
+class Remove(NamedTuple):
     path: Path
 
     def value_from(self, item: Item) -> Value:
         return MISSING
 
 
-@dataclass(frozen=True)
-class Add:
+class Add(NamedTuple):
     """To a number, or to a set; to nothing as to 0 or to an empty set."""
 
     path: Path
@@ -113,8 +106,7 @@ class Add:
         return values.add(old, self.value) if isinstance(self.value, Decimal) else old | self.value
 
 
-@dataclass(frozen=True)
-class Delete:
+class Delete(NamedTuple):
     """From a set. A set that would be empty is taken away."""
 
     path: Path
@@ -129,8 +121,7 @@ class Delete:
         return old - self.value or MISSING
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     actions: tuple[Action, ...] = ()
 
     @property

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from broker.errors import InvalidParameterException
 from broker.limits import (
@@ -71,8 +70,7 @@ _ROLE_ARN = re.compile(r"arn:[a-z-]+:iam::\d{12}:role/.+")
 _DAY_MS = 86_400_000
 
 
-@dataclass(slots=True, frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What the attributes mean."""
 
     content_based_deduplication: bool

@@ -94,6 +94,8 @@ class Fanout:
                 group_id,
                 deduplication_id,
                 fresh,
+                subscription.arn,
+                notification.message_id,
             )
             if fits and queue is not None and self._takes(queue, topic, size_bytes, arrival):
                 arrivals.append(arrival)
@@ -103,6 +105,7 @@ class Fanout:
             count_feedback(topic, "sqs", "Failure", 1)
             target = subscription.settings.dead_letter_arn
             if target is None:
+                self._note_refusal(subscription, notification)
                 continue
             queue = find_queue(target)
             if not fits:  # SQS holds no such message; in its envelope it is kept all the same
@@ -112,13 +115,21 @@ class Fanout:
                 arrival = arrival._replace(body=body, md5=digest, attributes=None, attributes_md5=None)
             if queue is not None and self._takes(queue, topic, size_bytes, arrival):
                 topic.counts["NumberOfNotificationsRedrivenToDlq"] += 1
+                self._note_refusal(subscription, notification, queue.arn)
                 arrivals.append(arrival._replace(queue=queue))
             else:
                 topic.counts["NumberOfNotificationsFailedToRedriveToDlq"] += 1
+                self._note_refusal(subscription, notification)
         if delivered:
             topic.counts["NumberOfNotificationsDelivered"] += delivered
             if topic.settings.feedback:
                 count_feedback(topic, "sqs", "Success", delivered)
+
+    def _note_refusal(self, subscription: Subscription, notification: Notification, dead_letter_arn: str = "") -> None:
+        ledger = self._messaging.ledger
+        if ledger.is_on:
+            why = "the queue is not there or does not take it"
+            ledger.given_up(subscription.arn, notification.message_id, 1, why, dead_letter_arn)
 
     def _takes(self, queue: Queue, topic: Topic, size_bytes: int, arrival: Arrival) -> bool:
         """Whether a queue takes it, as the endpoint or as the dead-letter queue."""

@@ -12,7 +12,7 @@ from broker.errors import InvalidParameterException
 
 if TYPE_CHECKING:
     from broker.matching import FilterPolicies, Pattern
-    from broker.matching.filter_policy import Scope
+    from broker.matching.filter_policies import Scope
 
 K = TypeVar("K", bound=Hashable)
 

@@ -19,6 +19,7 @@ from broker.errors import (
     InvalidParameterException,
     TooManyEntriesInBatchRequestException,
 )
+from broker.ledger import events
 from broker.limits import DEDUPLICATION_MS, MAX_BATCH_ENTRIES
 from broker.names import is_queue_name
 from broker.queues.flow import Flow
@@ -125,6 +126,8 @@ class Publisher:
                 scope = (publishing.group_id or "") if topic.settings.deduplicate_by_group else ""
                 first = self._flow.store.find_duplicate(topic.topic_no, scope, deduplication_id, now_ms)
                 if first is not None:
+                    if self._flow.ledger.is_on:
+                        self._flow.ledger.note(events.DEDUPLICATED, topic.arn, first[0])
                     published.append(Published(first[0], sequence_number(first[1])))
                     continue
                 topic.last_sequence += 1
@@ -147,6 +150,8 @@ class Publisher:
             new.append(notification)
             archived.append((topic.last_sequence, notification))
             published.append(Published(message_id, number))
+            if self._flow.ledger.is_on:
+                self._flow.ledger.published(topic.arn, message_id, group=publishing.group_id, sequence_number=number)
         topic.counts["NumberOfMessagesPublished"] += len(good)
         if new:
             if topic.fifo:

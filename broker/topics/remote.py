@@ -97,6 +97,7 @@ class Remote:
                     subscription.settings.dead_letter_arn,
                     body,
                     notification.attributes if raw else {},
+                    message_id=notification.message_id,
                 )
             ]
         )
@@ -119,6 +120,7 @@ class Remote:
                     LAMBDA_POLICY,
                     subscription.settings.dead_letter_arn,
                     letter,
+                    message_id=rendering.notification.message_id,
                 )
             ]
         )
@@ -132,7 +134,12 @@ class Remote:
 
     # for people to read
 
-    def _delivered(self, subscription: Subscription) -> None:
+    def _delivered(self, subscription: Subscription, rendering: Rendering) -> None:
+        ledger = self._messaging.ledger
+        if ledger.is_on:
+            ledger.attempted(
+                subscription.arn, rendering.notification.message_id, 1, 0, outcome="kept for people to read"
+            )
         subscription.topic.counts[DELIVERED] += 1
         count_feedback(subscription.topic, subscription.protocol, "Success", 1)
 
@@ -150,7 +157,7 @@ class Remote:
             document["sender_name"] = subscription.topic.attributes.get("DisplayName", "")
             document["unsubscribe_url"] = subscription.unsubscribe_url
         self._outbox.record(subscription.protocol, subscription.topic.world, document)
-        self._delivered(subscription)
+        self._delivered(subscription, rendering)
 
     def _text(self, subscription: Subscription, rendering: Rendering) -> None:
         text = rendering.text("sms")
@@ -159,9 +166,9 @@ class Remote:
             attributes = rendering.notification.attributes
             self._sms.send(subscription.topic.world, subscription.endpoint, document, attributes)
         except DomainError:  # too long for a telephone
-            self._failed(subscription)
+            self._failed(subscription, rendering)
         else:
-            self._delivered(subscription)
+            self._delivered(subscription, rendering)
 
     def _push(self, subscription: Subscription, rendering: Rendering) -> None:
         texts = rendering.notification.texts
@@ -173,11 +180,14 @@ class Remote:
         try:
             self._mobile.push(subscription.endpoint, document, rendering.notification.attributes)
         except DomainError:  # it is gone or disabled
-            self._failed(subscription)
+            self._failed(subscription, rendering)
         else:
-            self._delivered(subscription)
+            self._delivered(subscription, rendering)
 
-    def _failed(self, subscription: Subscription) -> None:
+    def _failed(self, subscription: Subscription, rendering: Rendering) -> None:
+        ledger = self._messaging.ledger
+        if ledger.is_on:
+            ledger.given_up(subscription.arn, rendering.notification.message_id, 1, "the endpoint does not take it")
         subscription.topic.counts["NumberOfNotificationsFailed"] += 1
         count_feedback(subscription.topic, subscription.protocol, "Failure", 1)
 
@@ -217,7 +227,10 @@ class Remote:
                 topic.attributes.get("DeliveryPolicy"), subscription.attributes.get("DeliveryPolicy")
             )
             headers = http_headers(kind, question.message_id, topic.arn, subscription.arn, policy)
-            self._outbox.put([NewDelivery(HTTP, subscription.arn, subscription.endpoint, headers, body, policy)])
+            delivery = NewDelivery(
+                HTTP, subscription.arn, subscription.endpoint, headers, body, policy, message_id=question.message_id
+            )
+            self._outbox.put([delivery])
         elif subscription.protocol == "sqs":
             queue = self._messaging.find_queue(subscription.endpoint)
             if queue is not None:
@@ -233,6 +246,8 @@ class Remote:
                     SNS_SENDER_ID,
                     group_id,
                     question.message_id if queue.fifo else None,
+                    via=subscription.arn,
+                    origin=question.message_id,
                 )
                 self._messaging.deliver([arrival])
         else:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from broker.clock import iso_8601_ms, parse_iso_8601
 from broker.errors import InvalidParameterException
@@ -35,14 +34,12 @@ RAW_PROTOCOLS = ("sqs", "http", "https", "firehose")
 _ROLE_ARN = re.compile(r"arn:[a-z-]+:iam::\d{12}:role/.+")
 
 
-@dataclass(slots=True, frozen=True)
-class ReplayWindow:
+class ReplayWindow(NamedTuple):
     start_ms: int
     end_ms: int | None
 
 
-@dataclass(slots=True, frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What the attributes mean."""
 
     raw: bool

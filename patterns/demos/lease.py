@@ -1,4 +1,8 @@
-"""Three workers read a stream that is split meanwhile; one of them dies. Leases in DynamoDB, or in Sidebus's tables."""
+"""Three workers read a stream that is split meanwhile; one of them dies. Leases in DynamoDB, or in Sidebus's tables.
+
+Each reads in its own way, which a real application would not do: ann polls, in order; bob polls and handles keys beside
+each other; cid is pushed to.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,17 @@ from typing import Any
 import anyio
 
 from patterns.demos import say
-from patterns.lease import HeldLease, LeaseHappening, LeaseKeeper, LeasePolicy, Records, ShardReader, Shards
+from patterns.lease import (
+    FanOutReader,
+    HeldLease,
+    LeaseHappening,
+    LeaseKeeper,
+    LeasePolicy,
+    PerKey,
+    Records,
+    ShardReader,
+    Shards,
+)
 from patterns.lease_stores import DynamoDbLeases
 from patterns.threads import InThreads
 
@@ -25,20 +39,26 @@ async def run(client: Callable[[str], Any]) -> None:
     kinesis.get_waiter("stream_exists").wait(StreamName=name)
     store = DynamoDbLeases(InThreads(dynamodb), name)
     await store.create_table()
+    threads = InThreads(kinesis)
     seen: Counter[tuple[str, str]] = Counter()
+    by_worker: Counter[str] = Counter()
     scopes: dict[str, anyio.CancelScope] = {}
 
     async def work(worker: str) -> None:
         async def handle(held: HeldLease, records: Records) -> None:
             for record in records:
                 seen[record["PartitionKey"], record["Data"].decode()] += 1
+            by_worker[worker] += len(records)
 
         def tell(happening: LeaseHappening, key: str, error: Exception | None) -> None:
             say(f"{worker}: shard {int(key[-12:])} {happening.value}")
 
-        reader = ShardReader(InThreads(kinesis), name, handle, poll_s=0.2)
+        how = PerKey(handle, concurrency=4) if worker == "bob" else handle
+        reader = (
+            FanOutReader(threads, name, "demo", how) if worker == "cid" else ShardReader(threads, name, how, poll_s=0.2)
+        )
         policy = LeasePolicy(lease_s=3.0)
-        keeper = LeaseKeeper(store, worker, Shards(InThreads(kinesis), name), reader, policy, on_event=tell)
+        keeper = LeaseKeeper(store, worker, Shards(threads, name), reader, policy, on_event=tell)
         with anyio.CancelScope() as scopes[worker]:
             await keeper.run()
 
@@ -60,6 +80,7 @@ async def run(client: Callable[[str], Any]) -> None:
                 while len(seen) < ROUNDS * KEYS:  # noqa: ASYNC110 a demo may look now and then
                     await anyio.sleep(0.2)
             tasks.cancel_scope.cancel()
+        say(f"records handled: {dict(by_worker)}")
         say(f"{len(seen)} of {ROUNDS * KEYS} records were seen, {sum(seen.values()) - len(seen)} of them again")
     finally:
         kinesis.delete_stream(StreamName=name, EnforceConsumerDeletion=True)

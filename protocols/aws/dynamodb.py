@@ -24,8 +24,9 @@ from broker.tables.expressions import (
     parse_update,
 )
 from broker.tables.items import Write
+from broker.tables.key_conditions import check_filter, key_range
 from broker.tables.paths import Path, pick
-from broker.tables.queries import Page, check_filter, key_range
+from broker.tables.queries import Page
 from broker.tables.updates import Update
 from broker.tables.values import Item, from_document, item_bytes, item_from_document, item_to_document
 from protocols.aws.call import Call, Operation, Result

@@ -39,6 +39,7 @@ class ChannelDriver:
         self._channels = broker.streams.channels
         self._folder = folder
         self._news = anyio.Event()
+        self._is_held = False  # the clock, which waits for what is under way
         if folder is None:
             self._channels.no_destination = NO_FOLDER
 
@@ -54,11 +55,22 @@ class ChannelDriver:
                 await self._news.wait()
                 self._news = anyio.Event()
                 await self._deliver(self._folder)
+                if not self._news.is_set():
+                    self._release()
         finally:
             self._channels.wake = lambda: None
+            self._release()
 
     def _ask(self) -> None:
+        if not self._is_held:
+            self._is_held = True
+            self._broker.clock.hold()
         self._news.set()
+
+    def _release(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._broker.clock.release()
 
     async def _deliver(self, folder: Path) -> None:
         """What is due, one batch after the other."""

@@ -17,6 +17,7 @@ import anyio.to_thread
 from broker.delivery import Outcome
 from broker.delivery_policy import UNAVAILABLE
 from broker.event_dead_letters import CONNECTION_FAILURE, NO_RESOURCE
+from protocols.delivery import faults
 from protocols.delivery.driver import CONCURRENCY
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Client:
         fields = [(name.encode(), value.encode()) for name, value in headers.items()]
         try:
             request = client.build_request(method, url, headers=fields, content=body)
+            if (status := await faults.interfere(url)) is not None:
+                return Answer(status, httpx.Headers())
             answer = await self._send(client, request, None, read)
             challenge = answer.headers.get("www-authenticate", "")
             if answer.status == 401 and request.url.username and challenge[:7].lower() == "digest ":

@@ -21,6 +21,7 @@ from broker.delivery import Attempt, Outcome
 from broker.delivery_policy import REFUSED, UNAVAILABLE
 from broker.event_dead_letters import NO_PERMISSIONS, NO_RESOURCE
 from protocols.delivery.client import Answer, Client
+from protocols.delivery.faults import asking_for
 from protocols.delivery.http_parameters import headers_of, pairs, with_query
 
 USER_AGENT = "Amazon/EventBridge/ApiDestinations"
@@ -52,7 +53,8 @@ class Tokens:
                 if token.refresh_ms is None or self._clock.now_ms() < token.refresh_ms:
                     return token.text
                 del self._tokens[credentials.arn]
-            answer = await self._ask(credentials)
+            with asking_for(credentials.arn):
+                answer = await self._ask(credentials)
             return answer if isinstance(answer, Outcome) else self._read(credentials, answer)
 
     def forget(self, arn: str, text: str | None = None) -> None:

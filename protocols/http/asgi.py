@@ -4,7 +4,8 @@ The rule: it runs under asyncio and trio alike; the whole request is read before
 that leaves before its answer is cancelled. `Reply` and `Sink` may be called in the event loop's thread only.
 
 A streaming answer is held back by the server's `send`, which waits as long as the client does not read; what comes
-meanwhile gathers here. To break one off, the application raises `BrokenOff`: ASGI has no other way.
+meanwhile gathers here. To break one off, or to give none, the application raises `BrokenOff`: ASGI has no other way.
+Before the head most servers make a 500 of it; Hypercorn resets an HTTP/2 stream here, because http2.py sees to it.
 
 https://asgi.readthedocs.io/en/stable/specs/www.html
 """
@@ -32,7 +33,7 @@ _log = logging.getLogger("sidebus.http")
 
 
 class BrokenOff(Exception):
-    """A streaming answer ended before its end."""
+    """An answer ended before its end, or before its beginning."""
 
 
 def asgi_app(
@@ -41,13 +42,13 @@ def asgi_app(
     max_body_bytes: int = 16 * 1024 * 1024,
     body_timeout_s: float = 60.0,
     write_timeout_s: float = 60.0,
-    streams: set[Stream] | None = None,
+    streams: set[Stream | Silence] | None = None,
 ) -> ASGIApp:
     """Serves `http` and `lifespan` scopes; mounted below a `root_path`, the handler sees what comes after it.
 
-    `streams` holds the streaming answers under way, for whoever wants to `drain` them.
+    `streams` holds the streaming answers under way, and the silent ones, for whoever wants to `drain` them.
     """
-    live: set[Stream] = set() if streams is None else streams
+    live: set[Stream | Silence] = set() if streams is None else streams
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -62,7 +63,13 @@ def asgi_app(
             if isinstance(answer, Response):
                 await _send(send, scope["method"], answer)
             elif answer is not None:
-                stream = Stream(answer, scope["method"] == "HEAD", write_timeout_s)
+                stream: Stream | Silence
+                if isinstance(answer, StreamingResponse):
+                    stream = Stream(answer, scope["method"] == "HEAD", write_timeout_s)
+                elif answer.silent:
+                    stream = Silence()
+                else:
+                    raise BrokenOff
                 live.add(stream)
                 try:
                     await stream.run(receive, send)
@@ -171,6 +178,31 @@ async def _send(send: Send, method: str, response: Response) -> None:
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
+class Silence:
+    """Instead of an answer, until the client leaves."""
+
+    def __init__(self) -> None:
+        self._drained = anyio.Event()
+
+    async def run(self, receive: Receive, _send: Send) -> None:
+        """Raises BrokenOff where the server drains before."""
+        async with anyio.create_task_group() as tasks:
+
+            async def watch() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(watch)
+            await self._drained.wait()
+            tasks.cancel_scope.cancel()
+        if self._drained.is_set():
+            raise BrokenOff
+
+    def drain(self) -> None:
+        self._drained.set()
+
+
 class Stream:
     """A streaming answer on its way: the `Sink` of its body."""
 
@@ -180,8 +212,10 @@ class Stream:
         self._cancel: Cancel | None = None
         self._ready: Callable[[], None] | None = None
         self._gathered = bytearray()
+        self._missing_bytes = 0 if is_head else response.length or 0  # of what the head has promised
         self._paused = False
         self._is_open = not is_head  # takes more
+        self._ends_early = False
         self._broken = False
         self._wake = anyio.Event()
 
@@ -196,6 +230,8 @@ class Stream:
             if not was_open:
                 self._leave()
             headers = [(name.lower(), value) for name, value in response.headers]
+            if response.length is not None:
+                headers.append((b"content-length", b"%d" % response.length))
             await send({"type": "http.response.start", "status": response.status, "headers": headers})
             async with anyio.create_task_group() as tasks:
 
@@ -226,6 +262,8 @@ class Stream:
             elif self._is_open:
                 self._wake = anyio.Event()
                 await self._wake.wait()
+            elif self._ends_early or self._missing_bytes > 0:
+                self._broken = True
             else:
                 await send({"type": "http.response.body", "body": b""})
                 return
@@ -243,6 +281,7 @@ class Stream:
         if not self._is_open:
             return False
         self._gathered += data
+        self._missing_bytes -= len(data)
         self._wake.set()
         self._paused = len(self._gathered) >= _HIGH_WATER_BYTES
         return not self._paused
@@ -257,7 +296,7 @@ class Stream:
 
     def abort(self) -> None:
         if self._is_open:
-            self._broken = True
+            self._ends_early = True
             self.end()
 
     def drain(self) -> None:

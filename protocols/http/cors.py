@@ -6,7 +6,7 @@ send is in https://fetch.spec.whatwg.org/#http-cors-protocol terms `*` throughou
 
 from __future__ import annotations
 
-from protocols.http.message import Answer, Cancel, Handler, Reply, Request, Response, StreamingResponse
+from protocols.http.message import Answer, Cancel, Handler, NoResponse, Reply, Request, Response, StreamingResponse
 
 _ALLOWED = [
     (b"access-control-allow-origin", b"*"),
@@ -41,11 +41,12 @@ def with_cors(handler: Handler) -> Handler:
             return None
 
         def allow(answer: Answer) -> None:
-            headers = answer.headers + _ALLOWED
-            if isinstance(answer, StreamingResponse):
-                reply(StreamingResponse(answer.status, headers, answer.start))
+            if isinstance(answer, NoResponse):
+                reply(answer)
+            elif isinstance(answer, StreamingResponse):
+                reply(StreamingResponse(answer.status, answer.headers + _ALLOWED, answer.start, answer.length))
             else:
-                reply(Response(answer.status, headers, answer.body))
+                reply(Response(answer.status, answer.headers + _ALLOWED, answer.body))
 
         return handler(request, allow)
 

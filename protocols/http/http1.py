@@ -9,7 +9,8 @@ parsed in `_backlog`, and a client that leaves while reading is stopped is notic
 sending side is taken to have left: over TCP the two look the same. httptools stops at the head of a request that asks
 for an upgrade; as we never grant one, that head is parsed again without its `Upgrade` field.
 
-A streaming answer (`_Stream`) is written as it comes, past `_out`; what was asked after it waits for its end.
+A streaming answer (`_Stream`) is written as it comes, past `_out`; what was asked after it waits for its end. Where
+there is to be no answer, a `_Silence` stands in its place.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +29,7 @@ from typing import cast
 
 import httptools
 
-from protocols.http.message import Answer, Cancel, Handler, Request, Response, Sink, StreamingResponse
+from protocols.http.message import Answer, Cancel, Handler, NoResponse, Request, Response, Sink, StreamingResponse
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -35,6 +38,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
 _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?]+)(.*)")
 _BODILESS = (204, 304)
+_NO_LINGER = struct.pack("ii", 1, 0)  # what is unsent is lost, and the kernel sends a RST
 _JOINED_BYTES = 64 * 1024  # what is larger is not copied to stand behind its head
 _REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -62,7 +66,18 @@ class Limits:
 class Shared:
     """What the connections of one listener have in common."""
 
-    __slots__ = ("_heads", "_now_ms", "_second", "connections", "draining", "empty", "handler", "limits", "to_http2")
+    __slots__ = (
+        "_heads",
+        "_now_ms",
+        "_second",
+        "connections",
+        "down",
+        "draining",
+        "empty",
+        "handler",
+        "limits",
+        "to_http2",
+    )
 
     def __init__(
         self,
@@ -75,6 +90,7 @@ class Shared:
         self.limits = limits
         self.to_http2 = to_http2  # takes a transport over, with what was read of it
         self.connections: set[Http1] = set()
+        self.down = False  # who connects is reset
         self.draining = False
         self.empty = asyncio.Event()  # set when draining and no connection is left
         self._now_ms = now_ms
@@ -133,14 +149,14 @@ class _Exchange:
         self.refusal = refusal
         self.cancel: Cancel | None = None
         self.answer: list[bytes] | None = None
-        self.stream: _Stream | None = None
+        self.stream: _Stream | _Silence | None = None
 
     def reply(self, response: Answer) -> None:
         connection = self.connection
         if connection is None:
             return
-        if type(response) is StreamingResponse:
-            self._reply_by_stream(connection, response)
+        if not isinstance(response, Response):
+            self._reply_otherwise(connection, response)
             return
         status, body = response.status, response.body
         closes = not self.keep_alive or (connection.shared.draining and connection.ends_with(self))
@@ -162,19 +178,32 @@ class _Exchange:
         self.connection = self.cancel = None
         connection.answered(closes)
 
-    def _reply_by_stream(self, connection: Http1, response: StreamingResponse) -> None:
+    def _reply_otherwise(self, connection: Http1, response: StreamingResponse | NoResponse) -> None:
         assert self.request is not None
-        chunked = connection.understands_chunks()
-        closes = not self.keep_alive or not chunked or (connection.shared.draining and connection.ends_with(self))
+        if isinstance(response, NoResponse):
+            self.connection = self.cancel = None
+            self.stream = _Silence(connection, resets=not response.silent)
+            connection.answered(closes=False)
+            return
+        length = response.length
+        chunked = length is None and connection.understands_chunks()
+        closes = (
+            not self.keep_alive
+            or (length is None and not chunked)
+            or (connection.shared.draining and connection.ends_with(self))
+        )
         parts = [connection.shared.head(response.status, closes)]
         for name, value in response.headers:
             parts += (name, b": ", value, b"\r\n")
-        parts.append(b"transfer-encoding: chunked\r\n\r\n" if chunked else b"\r\n")
+        if length is not None:
+            parts.append(b"content-length: %d\r\n\r\n" % length)
+        else:
+            parts.append(b"transfer-encoding: chunked\r\n\r\n" if chunked else b"\r\n")
         head = b"".join(parts)
         self.connection = self.cancel = None
-        self.stream = _Stream(connection, response, head, chunked, closes)
+        self.stream = stream = _Stream(connection, response, head, chunked, closes)
         if self.request.method == "HEAD":
-            self.stream.leave()
+            stream.leave()
             self.stream, self.answer = None, [head]
         connection.answered(closes)
 
@@ -182,7 +211,17 @@ class _Exchange:
 class _Stream:
     """The body of a streaming answer: its `Sink`. `begin` when it is its turn."""
 
-    __slots__ = ("_cancel", "_chunked", "_closes", "_connection", "_head", "_paused", "_ready", "_start")
+    __slots__ = (
+        "_cancel",
+        "_chunked",
+        "_closes",
+        "_connection",
+        "_head",
+        "_missing_bytes",
+        "_paused",
+        "_ready",
+        "_start",
+    )
 
     def __init__(
         self, connection: Http1, response: StreamingResponse, head: bytes, chunked: bool, closes: bool
@@ -193,6 +232,7 @@ class _Stream:
         self._ready: Callable[[], None] | None = None
         self._head = head
         self._chunked = chunked
+        self._missing_bytes = response.length or 0  # of what the head has promised
         self._closes = closes
         self._paused = False
 
@@ -211,6 +251,7 @@ class _Stream:
             return False
         if data:
             if not self._chunked:
+                self._missing_bytes -= len(data)
                 connection.write(data)
             elif len(data) < _JOINED_BYTES:
                 connection.write(b"%x\r\n%b\r\n" % (len(data), data))
@@ -236,6 +277,9 @@ class _Stream:
         connection = self._connection
         if connection is not None:
             self._connection = self._cancel = self._ready = None
+            if self._missing_bytes > 0:
+                connection.break_off()
+                return
             if self._chunked:
                 connection.write(b"0\r\n\r\n")
             connection.stream_ended(self._closes)
@@ -244,7 +288,7 @@ class _Stream:
         connection = self._connection
         if connection is not None:
             self._connection = self._cancel = self._ready = None
-            connection.abort()
+            connection.break_off()
 
     def drain(self) -> None:
         """Ends in good order a stream that has begun, though its maker had more to say."""
@@ -277,6 +321,31 @@ class _Stream:
                 cancel()
             except Exception:
                 _log.exception("Cancelling failed.")
+
+
+class _Silence:
+    """Instead of an answer, when it is its turn."""
+
+    __slots__ = ("_connection", "_resets")
+
+    def __init__(self, connection: Http1, *, resets: bool) -> None:
+        self._connection = connection
+        self._resets = resets
+
+    def begin(self) -> None:
+        if self._resets:
+            self._connection.reset()
+        elif self._connection.shared.draining:
+            self.drain()
+
+    def resume(self) -> None:
+        pass
+
+    def drain(self) -> None:
+        self._connection.break_off()
+
+    def leave(self) -> None:
+        pass
 
 
 class Http1(asyncio.Protocol):
@@ -344,6 +413,9 @@ class Http1(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self.shared.down:
+            self.reset()
+            return
         peername = transport.get_extra_info("peername")
         if isinstance(peername, tuple):
             self._peer = peername[0]
@@ -598,6 +670,23 @@ class Http1(asyncio.Protocol):
         self._exchanges.popleft()
         self.answered(closes)
 
+    def break_off(self) -> None:
+        """Closes in the middle of an answer, or before it: what was asked after it has none."""
+        self._last = True
+        self._cancel_all()
+        if self._out:
+            self._write_out()
+        self._transport.close()
+
+    def reset(self) -> None:
+        """Closes with a RST: to the client it is as if we had crashed."""
+        self._last = True
+        self._out.clear()
+        accepted = self._transport.get_extra_info("socket")
+        if accepted is not None:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()
+
     def _refuse(self, refusal: _Refusal) -> None:
         """Answers, in its turn, what cannot be read to its end; after that the connection closes."""
         self._last = self._lingers = True
@@ -687,6 +776,11 @@ class Http1(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def cut(self) -> None:
+        """As if we had crashed: what is in flight is cancelled now, before anybody could answer it."""
+        self._cancel_all()
+        self.reset()
 
 
 def _origin_form(method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from protocols.http.asgi import BrokenOff, Stream, asgi_app
+from protocols.http.asgi import BrokenOff, Silence, Stream, asgi_app
 from protocols.http.http1 import HTTP2_PREFACE, Limits, http_date
 from protocols.http.message import Handler
 
@@ -37,7 +37,7 @@ class Http2:
     """The HTTP/2 connections of one listener."""
 
     def __init__(self, handler: Handler, limits: Limits, now_ms: Callable[[], int]) -> None:
-        self._streams: set[Stream] = set()
+        self._streams: set[Stream | Silence] = set()
         self._app = asgi_app(
             handler,
             max_body_bytes=limits.max_body_bytes,
@@ -71,11 +71,15 @@ class Http2:
         if self._connections:
             await asyncio.wait(self._connections)
 
-    async def close(self) -> None:
+    def cut(self) -> None:
         """Cuts every connection off, which cancels what is in flight."""
-        self._draining = True
         for connection in self._connections.values():
             connection.transport.abort()
+
+    async def close(self) -> None:
+        """Cuts every connection off for good."""
+        self._draining = True
+        self.cut()
         if self._connections:
             await asyncio.wait(self._connections)
 

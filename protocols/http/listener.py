@@ -35,6 +35,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._cuts = 0  # whose time is not over
         self.address = ("", 0)  # host and port
 
     @classmethod
@@ -89,6 +90,20 @@ class Listener:
         """Ends what is too slow; `now_s` is the event loop's time."""
         for connection in tuple(self._shared.connections):
             connection.sweep(now_s)
+
+    def cut(self, down_s: float) -> None:
+        """Resets every connection, which cancels what is in flight, and each new one so long: as while a process starts
+        again. The port stays ours meanwhile, so a client is let in and reset where a missing process would refuse it."""
+        self._shared.down = True
+        self._loop.call_later(down_s, self._be_up)
+        self._cuts += 1
+        for connection in tuple(self._shared.connections):
+            connection.cut()
+        self._http2.cut()
+
+    def _be_up(self) -> None:
+        self._cuts -= 1
+        self._shared.down = self._cuts > 0
 
     async def drain(self, timeout_s: float | None = None) -> None:
         """Accepts no more, lets the requests in flight finish, closes the rest; cuts off what is left in the end."""

@@ -1,8 +1,9 @@
 """The values at the seam between listeners and everything behind them.
 
-A listener makes a `Request`, calls a `Handler`, and writes the one answer that comes back: a `Response`, or a
-`StreamingResponse` whose body comes piece by piece. The answer may come before the handler returns (most do) or later
-(a commit to wait for, a long poll); either way there is no task per request.
+A listener makes a `Request`, calls a `Handler`, and writes the one answer that comes back: a `Response`, a
+`StreamingResponse` whose body comes piece by piece, or `NoResponse`: the client is left without one. The answer may
+come before the handler returns (most do) or later (a commit to wait for, a long poll); either way there is no task per
+request.
 """
 
 from __future__ import annotations
@@ -76,27 +77,51 @@ class Sink(Protocol):
         ...
 
     def abort(self) -> None:
-        """The body breaks off, in a way that the client notices."""
+        """The body breaks off, in a way that the client notices: HTTP/1.1 closes the connection, HTTP/2 resets the
+        stream."""
         ...
 
 
 @final
 class StreamingResponse:
-    """A response whose length nobody knows yet. The listener adds Date, Connection and the framing of the body.
+    """A response that comes piece by piece. The listener adds Date, Connection and the framing of the body.
 
     `start` is called exactly once, when it is this answer's turn, and returns what to call if the client leaves, or
     the server drains, before `end` or `abort`. Where nobody is there to read a body, that happens at once.
+
+    With a `length` the client is told it, as of a whole `Response`; a body that ends before it is broken off.
     """
 
-    __slots__ = ("headers", "start", "status")
+    __slots__ = ("headers", "length", "start", "status")
 
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], start: Callable[[Sink], Cancel]) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        start: Callable[[Sink], Cancel],
+        length: int | None = None,
+    ) -> None:
         self.status = status
         self.headers = headers
         self.start = start
+        self.length = length
 
 
-Answer = Response | StreamingResponse
+@final
+class NoResponse:
+    """The client gets no answer. HTTP/1.1 resets the connection (RST), which loses what else is under way on it;
+    HTTP/2 resets the stream alone; an ASGI server is told by `BrokenOff`, and does what it does.
+
+    If `silent`, not a byte comes, and the connection stays until the client leaves or the server drains.
+    """
+
+    __slots__ = ("silent",)
+
+    def __init__(self, *, silent: bool = False) -> None:
+        self.silent = silent
+
+
+Answer = Response | StreamingResponse | NoResponse
 
 Reply = Callable[[Answer], None]
 """Takes the answer. Called exactly once, unless the request was cancelled first; a later call does nothing."""

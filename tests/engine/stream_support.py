@@ -10,6 +10,8 @@ from broker.clock import ManualClock
 from broker.commit import GroupCommit
 from broker.entropy import Entropy
 from broker.errors import BrokerFailure, DomainError
+from broker.faults import Faults
+from broker.ledger import Ledger
 from broker.limits import RELAXED, Limits
 from broker.names import World
 from broker.store.sqlite import SqliteStore
@@ -35,7 +37,11 @@ class StreamEngine:
         self.clock = ManualClock(now_ms)
         self.store = SqliteStore(self.directory, sync="normal")
         self.commit = GroupCommit(self.store, self.clock.soon)
-        self.streams = Streams(self.store, self.clock, self.commit, Entropy(self._seed), self.limits)
+        self.faults = Faults(self.clock)
+        ledger = Ledger(self.clock, self.commit, self.store)
+        self.streams = Streams(
+            self.store, self.clock, self.commit, Entropy(self._seed), self.limits, self.faults, ledger
+        )
         self.definitions, self.shards = self.streams.definitions, self.streams.shards
         self.records, self.consumers = self.streams.records, self.streams.consumers
         self.subscriptions = self.streams.subscriptions

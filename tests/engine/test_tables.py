@@ -33,7 +33,8 @@ from broker.tables import Table, legacy
 from broker.tables.conditions import Condition
 from broker.tables.expressions import Placeholders, parse_condition, parse_update
 from broker.tables.keys import ordered_bytes
-from broker.tables.queries import Page, key_range
+from broker.tables.key_conditions import key_range
+from broker.tables.queries import Page
 from broker.tables.values import (
     Item,
     from_document,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from broker.matching import Index, InvalidEventPattern, Pattern, event_pattern
-from broker.matching.event_pattern import complexities
+from broker.matching.event_patterns import complexities
 
 from . import generate
 

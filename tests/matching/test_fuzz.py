@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.matching import Index, InvalidEventPattern, InvalidFilterPolicy, event_pattern, filter_policy
-from broker.matching.filter_policy import Scope
+from broker.matching.filter_policies import Scope
 
 from . import generate
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.matching import event_pattern
-from broker.matching.event_pattern import complexities
+from broker.matching.event_patterns import complexities
 from broker.matching.wildcard import Wildcard, WildcardIndex
 
 from .asking import matches, refusal

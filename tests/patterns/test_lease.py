@@ -1,4 +1,5 @@
-"""Leases against a naive referee and the real application: balance, crashes anywhere, reshards, hand-overs, fences.
+"""Leases against a naive referee and the real application: balance, crashes anywhere, reshards, hand-overs, fences;
+shards read in order and per key, polled and pushed.
 
 Time jumps. Work writes down what it did; the tests look afterwards.
 """
@@ -7,14 +8,15 @@ from __future__ import annotations
 
 import base64
 import random
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 import anyio
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +37,10 @@ from patterns import (
     Shards,
     SqliteLeases,
 )
-from patterns.lease import Watch, plan, startable
+from patterns.lease import FanOutReader, KeyedRecords, PerKey, Records, Watch, plan, startable
+from patterns.threads import InThreads
+from protocols.http.message import Answer, Request, Response, StreamingResponse
+from protocols.wire import eventstream
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 POLICY = LeasePolicy(lease_s=9.0, handover_s=2.0, sync_s=30.0, backoff=Fixed(1.0))
@@ -50,6 +55,56 @@ class ServiceError(Exception):
         self.response = {"Error": {"Code": document["__type"]}}
 
 
+class EventStream:
+    """As aiobotocore's: iterated by an asynchronous generator, and closed by a plain function."""
+
+    def __init__(self, answer: StreamingResponse, loses: Callable[[], bool]) -> None:
+        self._events: deque[dict[str, Any] | Exception | None] = deque()
+        self._arrived = anyio.Event()
+        self._loses = loses
+        self._leave = answer.start(self)
+
+    def write(self, data: bytes) -> bool:
+        for message in eventstream.decode(data):
+            document = orjson.loads(message.payload)
+            if message.headers[":message-type"] == "exception":
+                self._put(ServiceError({"__type": message.headers[":exception-type"], **document}))
+            elif message.headers[":event-type"] == "SubscribeToShardEvent":
+                for record in document["Records"]:
+                    record["Data"] = base64.b64decode(record["Data"])
+                self._put({"SubscribeToShardEvent": document})
+        return True
+
+    def on_ready(self, ready: Callable[[], None]) -> None:
+        pass
+
+    def end(self) -> None:
+        self._put(None)
+
+    abort = end
+
+    def _put(self, event: dict[str, Any] | Exception | None) -> None:
+        self._events.append(event)
+        self._arrived.set()
+        self._arrived = anyio.Event()
+
+    async def __aiter__(self) -> AsyncGenerator[dict[str, Any], None]:
+        while True:
+            while not self._events:
+                await self._arrived.wait()
+            event = self._events.popleft()
+            if event is None:
+                return
+            if isinstance(event, Exception):
+                raise event
+            if self._loses():
+                raise ConnectionError("the connection broke")
+            yield event
+
+    def close(self) -> None:
+        self._leave()
+
+
 class Client:
     """The methods of an aiobotocore client of a service. With `loses` an answer may be lost."""
 
@@ -57,6 +112,27 @@ class Client:
         self._sqs = sqs
         self._target = PREFIXES[service]
         self._loses = loses
+
+    async def subscribe_to_shard(self, **parameters: Any) -> dict[str, Any]:
+        headers = [
+            (b"host", b"bus.test"),
+            (b"x-amz-target", f"{self._target}.SubscribeToShard".encode()),
+            (b"content-type", b"application/x-amz-json-1.1"),
+        ]
+        answered, answers = anyio.Event(), list[Answer]()
+
+        def reply(answer: Answer) -> None:
+            answers.append(answer)
+            answered.set()
+
+        self._sqs._application(Request("POST", b"/", headers, orjson.dumps(parameters)), reply)
+        await answered.wait()
+        (answer,) = answers
+        if isinstance(answer, Response):
+            raise ServiceError(orjson.loads(answer.body))
+        if self._loses():
+            raise ConnectionError("the answer was lost")
+        return {"EventStream": EventStream(answer, self._loses)}
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[dict[str, Any]]]:
         operation = "".join(word.capitalize() for word in method.split("_"))
@@ -435,7 +511,9 @@ class Application:
             await self.kinesis.put_records(StreamName=STREAM, Records=records)
         self.rounds += rounds
 
-    def keeper(self, name: str, policy: LeasePolicy = POLICY, poll_s: float = 1.0) -> LeaseKeeper:
+    def keeper(
+        self, name: str, policy: LeasePolicy = POLICY, poll_s: float = 1.0, reading: str = "polled"
+    ) -> LeaseKeeper:
         async def handle(held: HeldLease, records: Sequence[Any]) -> None:
             for record in records:
                 self.seen.append((record["PartitionKey"], int(record["Data"])))
@@ -443,7 +521,11 @@ class Application:
 
         chance = random.Random(name).random
         client = Client(self.sqs, "kinesis", self._loses)
-        reader = ShardReader(client, STREAM, handle, limit=7, poll_s=poll_s, random=chance)
+        how = PerKey(handle, concurrency=3, in_hand=20, of_a_key=2) if "per key" in reading else handle
+        if "pushed" in reading:
+            reader: ShardReader = FanOutReader(client, STREAM, "fan", how, limit=7, poll_s=poll_s, random=chance)
+        else:
+            reader = ShardReader(client, STREAM, how, limit=7, poll_s=poll_s, random=chance)
         return LeaseKeeper(self.store, name, Shards(client, STREAM), reader, policy, random=chance)
 
     async def until_all_seen(self) -> None:
@@ -464,9 +546,12 @@ async def reshard(kinesis: Client, to: int) -> None:
     await kinesis.update_shard_count(StreamName=STREAM, TargetShardCount=to, ScalingType="UNIFORM_SCALING")
 
 
+READINGS = ["polled", "pushed", "polled per key", "pushed per key"]
+
+
 @BACKENDS
-@pytest.mark.parametrize("kind", ["memory", "dynamodb"])
-def test_each_record_at_least_once_in_order_through_reshards_and_workers(kind: str, backend: str) -> None:
+@pytest.mark.parametrize(("kind", "reading"), [("memory", "polled"), *(("dynamodb", reading) for reading in READINGS)])
+def test_each_record_at_least_once_in_order_through_reshards_and_workers(kind: str, reading: str, backend: str) -> None:
     async def program() -> None:
         async with broker() as sqs:
             chance = random.Random(1)
@@ -482,7 +567,7 @@ def test_each_record_at_least_once_in_order_through_reshards_and_workers(kind: s
             async with anyio.create_task_group() as tasks:
 
                 async def live(name: str) -> None:
-                    keeper = application.keeper(name)
+                    keeper = application.keeper(name, reading=reading)
                     with anyio.CancelScope() as scope:
                         running[name] = keeper, scope
                         await keeper.run()
@@ -514,9 +599,10 @@ def test_each_record_at_least_once_in_order_through_reshards_and_workers(kind: s
 
 
 @BACKENDS
-def test_a_crash_at_any_moment(backend: str) -> None:
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_crash_at_any_moment(reading: str, backend: str) -> None:
     async def program() -> None:
-        for after in range(1, 240, 6):
+        for after in range(1, 240, 7):
             async with broker() as sqs:
                 table = DynamoDbLeases(Client(sqs, "dynamodb"), "leases")
                 await table.create_table()
@@ -525,7 +611,7 @@ def test_a_crash_at_any_moment(backend: str) -> None:
                 await application.put(3)
                 await reshard(application.kinesis, 2)
                 await application.put(2)
-                doomed, heir = application.keeper("doomed"), application.keeper("heir")
+                doomed, heir = (application.keeper(name, reading=reading) for name in ("doomed", "heir"))
 
                 async def doomed_program(keeper: LeaseKeeper = doomed) -> None:
                     await keeper.run()
@@ -562,3 +648,359 @@ def test_leases_of_shards_that_are_gone_go_too(backend: str) -> None:
                 keeper.stop()
 
     run_virtually(backend, program)
+
+
+# Keys beside each other
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["add", "take", "take", "done", "fail"]), st.integers(0, 9)), max_size=120),
+    st.integers(1, 3),
+)
+def test_keys_are_in_order_and_a_checkpoint_passes_only_what_is_done(steps: list[tuple[str, int]], lot: int) -> None:
+    records = KeyedRecords(lot)
+    added: list[str] = []  # keys, by sequence number
+    is_done: list[bool] = []
+    given: dict[str, int] = Counter()
+    under_way: dict[str, list[int]] = {}
+    dead: set[str] = set()
+    for action, number in steps:
+        if action == "add":
+            new = ["abc"[(number + one) % 3] for one in range(number)]
+            records.add([{"PartitionKey": key, "SequenceNumber": str(len(added) + n)} for n, key in enumerate(new)])
+            added += new
+            is_done += [False] * len(new)
+        elif action == "take":
+            taken = records.take()
+            if taken is None:
+                for key in set(added) - set(under_way) - dead:
+                    assert given[key] == added.count(key), "it rests only where nothing may begin"
+                continue
+            key, those = taken
+            assert key not in under_way
+            assert key not in dead
+            mine = [place for place, its in enumerate(added) if its == key]
+            numbers = [int(record["SequenceNumber"]) for record in those]
+            assert numbers == mine[given[key] : given[key] + len(numbers)]
+            assert 1 <= len(numbers) <= lot
+            given[key] += len(numbers)
+            under_way[key] = numbers
+        elif under_way:
+            key = sorted(under_way)[number % len(under_way)]
+            numbers = under_way.pop(key)
+            if action == "fail":
+                records.failed(key)
+                dead.add(key)
+            else:
+                records.done(key)
+                for one in numbers:
+                    is_done[one] = True
+        passed = [*is_done, False].index(False)
+        assert records.checkpoint == (str(passed - 1) if passed else None)
+        assert records.in_hand == len(added) - passed
+        assert records.under_way == len(under_way)
+
+
+@pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"in_hand": 0}, {"of_a_key": 0}])
+def test_keys_that_make_no_sense(wrong: dict[str, int]) -> None:
+    async def handle(held: HeldLease, records: Records) -> None: ...
+
+    with pytest.raises(ValueError, match="at least 1"):
+        PerKey(handle, **wrong)
+
+
+async def stream_of(sqs: Sqs, rounds: int, shards: int = 1) -> Application:
+    application = Application(sqs, MemoryLeases())
+    await application.kinesis.create_stream(StreamName=STREAM, ShardCount=shards)
+    await application.put(rounds)
+    return application
+
+
+@BACKENDS
+def test_a_slow_key_holds_up_itself_and_the_checkpoint_and_nothing_else(backend: str) -> None:
+    """Reading rests when as much as `in_hand` is ahead of the checkpoint."""
+
+    async def program() -> None:
+        async with broker() as sqs:
+            application = await stream_of(sqs, 10)
+            seen: list[str] = []
+            running: Counter[str] = Counter()
+            most: Counter[str] = Counter()
+            go_on = anyio.Event()
+
+            async def handle(held: HeldLease, records: Records) -> None:
+                key = records[0]["PartitionKey"]
+                assert {record["PartitionKey"] for record in records} == {key}
+                running[key] += 1
+                for name, count in (("all", running.total()), (key, running[key])):
+                    most[name] = max(most[name], count)
+                await anyio.sleep(0.1)
+                if key == "key-0":
+                    await go_on.wait()
+                running[key] -= 1
+                seen.extend([key] * len(records))
+
+            how = PerKey(handle, concurrency=4, in_hand=60)
+            reader = ShardReader(application.kinesis, STREAM, how, limit=12)
+            keeper = LeaseKeeper(application.store, "a", Shards(application.kinesis, STREAM), reader, POLICY)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keeper.run)
+                await anyio.sleep(60)
+                assert Counter(seen) == {key: 5 for key in KEYS if key != "key-0"}
+                (lease,) = await application.store.all()
+                assert lease.checkpoint is None, "the first record of all is not done"
+                go_on.set()
+                await anyio.sleep(60)
+                assert Counter(seen) == dict.fromkeys(KEYS, 10)
+                (lease,) = await application.store.all()
+                (shard,) = (await application.kinesis.list_shards(StreamName=STREAM))["Shards"]
+                where = {"ShardId": shard["ShardId"], "ShardIteratorType": "AFTER_SEQUENCE_NUMBER"}
+                iterator = (
+                    await application.kinesis.get_shard_iterator(
+                        StreamName=STREAM, StartingSequenceNumber=lease.checkpoint, **where
+                    )
+                )["ShardIterator"]
+                assert (await application.kinesis.get_records(ShardIterator=iterator))["Records"] == []
+                keeper.stop()
+            assert most["all"] == 4
+            assert most["key-0"] == 1
+
+    run_virtually(backend, program)
+
+
+@BACKENDS
+def test_a_key_that_fails_lets_the_others_end_and_is_tried_again(backend: str) -> None:
+    async def program() -> None:
+        async with broker() as sqs:
+            application = await stream_of(sqs, 3)
+            seen: list[tuple[str, int]] = []
+            errors: list[Exception] = []
+
+            async def handle(held: HeldLease, records: Records) -> None:
+                key = records[0]["PartitionKey"]
+                if key == "key-5" and len(errors) < 2:
+                    raise RuntimeError("not now")
+                await anyio.sleep(1)
+                seen.extend((key, int(record["Data"])) for record in records)
+
+            def tell(happening: LeaseHappening, key: str, error: Exception | None) -> None:
+                if error is not None:
+                    errors.append(error)
+
+            reader = ShardReader(application.kinesis, STREAM, PerKey(handle, concurrency=12), limit=5)
+            keeper = LeaseKeeper(
+                application.store, "a", Shards(application.kinesis, STREAM), reader, POLICY, on_event=tell
+            )
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keeper.run)
+                await anyio.sleep(60)
+                keeper.stop()
+            assert [str(error) for error in errors] == ["not now", "not now"]
+            application.seen = seen
+            application.check()
+            assert len(seen) <= 3 * 36, "what was before the one that failed does not come again and again"
+
+    run_virtually(backend, program)
+
+
+@BACKENDS
+def test_stopping_ends_what_is_under_way_saves_and_leaves_the_rest_to_others(backend: str) -> None:
+    async def program() -> None:
+        async with broker() as sqs:
+            application = await stream_of(sqs, 5)
+            lots: list[tuple[str, int]] = []
+
+            async def handle(held: HeldLease, records: Records) -> None:
+                await anyio.sleep(1.5)
+                lots.append((records[0]["PartitionKey"], len(records)))
+
+            reader = ShardReader(application.kinesis, STREAM, PerKey(handle, concurrency=2, of_a_key=1))
+            keeper = LeaseKeeper(application.store, "a", Shards(application.kinesis, STREAM), reader, POLICY)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keeper.run)
+                await anyio.sleep(2)
+                keeper.stop()
+            assert sorted(lots) == [(key, 1) for key in KEYS[:4]]
+            (lease,) = await application.store.all()
+            assert (lease.owner, lease.checkpoint is None, lease.is_done) == (None, False, False)
+
+    run_virtually(backend, program)
+
+
+# Pushed to
+
+
+class Watched(Client):
+    """Tells of the calls, and can have a subscription in use, or fall silent."""
+
+    def __init__(self, sqs: Sqs) -> None:
+        super().__init__(sqs, "kinesis")
+        self.calls: Counter[str] = Counter()
+        self.positions: list[dict[str, str]] = []
+        self.refuses: str | None = None
+        self.silent = 0
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[dict[str, Any]]]:
+        self.calls[method] += 1
+        return super().__getattr__(method)
+
+    async def subscribe_to_shard(self, **parameters: Any) -> dict[str, Any]:
+        self.calls["subscribe_to_shard"] += 1
+        if self.refuses is not None:
+            raise ServiceError({"__type": self.refuses})
+        self.positions.append(parameters["StartingPosition"])
+        answer = await super().subscribe_to_shard(**parameters)
+        if self.silent:
+            self.silent -= 1
+            answer["EventStream"].write = lambda data: True
+        return answer
+
+
+@asynccontextmanager
+async def pushed_to(sqs: Sqs, rounds: int) -> AsyncIterator[tuple[Application, Watched, LeaseKeeper]]:
+    application = await stream_of(sqs, rounds)
+    client = Watched(sqs)
+
+    async def handle(held: HeldLease, records: Records) -> None:
+        application.seen.extend((record["PartitionKey"], int(record["Data"])) for record in records)
+
+    reader = FanOutReader(client, STREAM, "fan", handle, poll_s=0.5, backoff=Fixed(1.0))
+    keeper = LeaseKeeper(application.store, "a", Shards(client, STREAM), reader, POLICY)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keeper.run)
+        await application.until_all_seen()
+        yield application, client, keeper
+        keeper.stop()
+    await reader.deregister()
+    await reader.deregister()
+    consumers = await application.kinesis.list_stream_consumers(StreamARN=await reader._stream_arn())
+    assert consumers["Consumers"] == []
+
+
+@BACKENDS
+def test_a_subscription_is_renewed_where_it_was_for_as_long_as_it_takes(backend: str) -> None:
+    async def program() -> None:
+        async with broker() as sqs, pushed_to(sqs, 2) as (application, client, keeper):
+            await anyio.sleep(1500)  # idle: five subscriptions of 300 s
+            began_s = anyio.current_time()
+            await application.put(2)
+            await application.until_all_seen()
+            assert anyio.current_time() - began_s < 1
+            assert 5 <= client.calls["subscribe_to_shard"] <= 7
+            assert [position["Type"] for position in client.positions] == [
+                "TRIM_HORIZON",
+                *["AFTER_SEQUENCE_NUMBER"] * (len(client.positions) - 1),
+            ]
+            assert client.calls["get_records"] == 0
+            assert client.calls["register_stream_consumer"] == 1
+            application.check()
+            assert len(application.seen) == 4 * len(KEYS), "and nothing came twice"
+            began_s = anyio.current_time()
+            keeper.stop()
+            while keeper.held:  # noqa: ASYNC110 the time is virtual
+                await anyio.sleep(0.1)
+            assert anyio.current_time() - began_s < 1, "nobody waits for the next event"
+
+    run_virtually(backend, program)
+
+
+@BACKENDS
+@pytest.mark.parametrize("code", ["ResourceInUseException", "LimitExceededException"])
+def test_where_it_is_in_use_it_polls_and_comes_back(backend: str, code: str) -> None:
+    async def program() -> None:
+        async with broker() as sqs, pushed_to(sqs, 1) as (application, client, _):
+            client.refuses = code
+            await anyio.sleep(330)  # till the subscription has ended
+            await application.put(3)
+            began_s = anyio.current_time()
+            await application.until_all_seen()
+            assert anyio.current_time() - began_s < 1.5
+            polled = client.calls["get_records"]
+            assert polled > 0
+            client.refuses = None
+            await anyio.sleep(10)
+            polled = client.calls["get_records"]
+            await anyio.sleep(200)
+            assert client.calls["get_records"] == polled
+            await application.put(1)
+            await application.until_all_seen()
+            application.check()
+            assert len(application.seen) == 5 * len(KEYS)
+
+    run_virtually(backend, program)
+
+
+@BACKENDS
+def test_another_subscriber_takes_over_and_we_poll_until_it_is_gone(backend: str) -> None:
+    async def program() -> None:
+        async with broker() as sqs, pushed_to(sqs, 1) as (application, client, _):
+            await anyio.sleep(10)
+            lease = (await application.store.all())[0]
+            arn = await FanOutReader(client, STREAM, "fan", PerKey(nothing))._registered()
+            position = {"Type": "LATEST"}
+            await application.kinesis.subscribe_to_shard(ConsumerARN=arn, ShardId=lease.key, StartingPosition=position)
+            await application.put(3)
+            await application.until_all_seen()
+            application.check()
+
+    async def nothing(held: HeldLease, records: Records) -> None: ...
+
+    run_virtually(backend, program)
+
+
+@BACKENDS
+def test_a_consumer_that_was_deleted_and_one_that_is_silent(backend: str) -> None:
+    async def program() -> None:
+        async with broker() as sqs, pushed_to(sqs, 1) as (application, client, _):
+            reader = FanOutReader(client, STREAM, "fan", PerKey(nothing))
+            await reader.deregister()
+            await application.put(1)
+            await application.until_all_seen()
+            assert client.calls["register_stream_consumer"] == 2
+            client.silent = 1
+            await anyio.sleep(300)
+            await application.put(2)
+            began_s = anyio.current_time()
+            await application.until_all_seen()
+            assert anyio.current_time() - began_s < 45
+            assert client.silent == 0
+            application.check()
+
+    async def nothing(held: HeldLease, records: Records) -> None: ...
+
+    run_virtually(backend, program)
+
+
+@BACKENDS
+@pytest.mark.parametrize("reading", ["in order", "per key"])
+def test_boto3_in_threads_is_pushed_to(backend: str, reading: str, sidebus: Any, connect: Callable[..., Any]) -> None:
+    kinesis = connect(sidebus, "kinesis")
+    kinesis.create_stream(StreamName=STREAM, ShardCount=2)
+    seen: list[tuple[str, int]] = []
+
+    async def program() -> None:
+        async def handle(held: HeldLease, records: Records) -> None:
+            seen.extend((record["PartitionKey"], int(record["Data"])) for record in records)
+
+        client = InThreads(kinesis)
+        how = PerKey(handle) if reading == "per key" else handle
+        reader = FanOutReader(client, STREAM, "fan", how)
+        keeper = LeaseKeeper(MemoryLeases(), "a", Shards(client, STREAM), reader, LeasePolicy(lease_s=3.0))
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keeper.run)
+                for number in range(5):
+                    records = [{"PartitionKey": key, "Data": str(number).encode()} for key in KEYS]
+                    await client.put_records(StreamName=STREAM, Records=records)
+                    if number == 2:
+                        await reshard_with(client)
+                while len(set(seen)) < 5 * len(KEYS):  # noqa: ASYNC110 a thread fills it
+                    await anyio.sleep(0.02)
+                keeper.stop()
+
+    async def reshard_with(client: Any) -> None:
+        await client.update_shard_count(StreamName=STREAM, TargetShardCount=4, ScalingType="UNIFORM_SCALING")
+
+    anyio.run(program, backend=backend)
+    for key in KEYS:
+        assert [number for its, number in seen if its == key] == list(range(5))

@@ -97,3 +97,11 @@ def test_where_the_certificate_is_found() -> None:
 def test_nothing_slow_is_imported_before_it_is_needed() -> None:
     script = "import sys, protocols.server; print([m for m in ('httpx', 'cryptography') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_with_a_seed_the_key_comes_from_it() -> None:
+    first, same, other = MessageSigner(Meta(), seed=7), MessageSigner(Meta(), seed=7), MessageSigner(Meta(), seed="7b")
+    assert first.sign("x", "1") == same.sign("x", "1") != other.sign("x", "1")
+    assert path_of(first) == path_of(same) != path_of(other), "the certificate is the same too"
+    assert public_key(first).key_size == 2048
+    public_key(first).verify(base64.b64decode(first.sign("x", "2")), b"x", PKCS1v15(), SHA256())

@@ -1,0 +1,10 @@
+"""The subcommands of `sidebus`, a module each: `options(parser)` declares, `run(options)` does it and returns the exit
+code.
+
+Exit codes: 0 done; 1 done, and the answer is no (a verdict with defects, a plan that `check` refuses); 2 not done, with
+one sentence on stderr that says why. What is slow to import is imported by `run`.
+"""
+
+
+class CommandError(Exception):
+    """It could not be done; the text is a sentence that says why, or what to give."""
