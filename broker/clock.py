@@ -272,9 +272,14 @@ class SystemClock:
 
     def set_speed(self, speed: float) -> None:
         """It goes on from where it stands, so many times as fast as the machine's."""
-        if not (math.isfinite(speed) and 0 < speed <= FASTEST):
-            raise ClockRefusal(f"The speed must be more than 0 and at most {FASTEST:.0f}, and {speed:g} is not.")
+        _check_speed(speed)
         self._bend(self.now_ms(), speed=1 if speed == 1 else speed, frozen=False)
+
+    def drift(self, ppm: float) -> None:
+        """It goes faster than it did by so many millionths, or slower; if it is frozen, from when it no longer is."""
+        speed = self._speed * (1 + ppm / 1_000_000)
+        _check_speed(speed)
+        self._bend(self.now_ms(), speed=speed)
 
     def jump(self, to_ms: int) -> None:
         """It is another time at once, as when a machine's clock is set. What fell due in between happens, but late."""
@@ -422,6 +427,11 @@ class SystemClock:
         if journey.waits_since_s is not None and anyio.current_time() >= journey.waits_since_s + journey.grace_s:
             journey.given_up, journey.waits_since_s = self._holds, None
             journey.grace_s = max(journey.grace_s / 2, _LEAST_GRACE_S)
+
+
+def _check_speed(speed: float) -> None:
+    if not (math.isfinite(speed) and 0 < speed <= FASTEST):
+        raise ClockRefusal(f"The speed must be more than 0 and at most {FASTEST:.0f}, and {speed:g} is not.")
 
 
 def _guarded(callback: Callable[[], None]) -> None:

@@ -93,7 +93,7 @@ class GroupCommit:
         What was under way is committed first, so that nobody else's work is in it. Nobody is served out of it, for
         that is done before a commit; what it has changed in RAM is read anew; who waits for it is told `Undone`.
         """
-        self.flush_all()
+        self.settle()
         self.enter()
         try:
             return operation()
@@ -127,11 +127,6 @@ class GroupCommit:
             return
         self._open = False
         self._let_go(None)
-
-    def flush_all(self) -> None:
-        """Also what the answers have begun."""
-        while self._open:
-            self.flush()
 
     def settle(self) -> None:
         """Commits until nothing is open: an answer may begin another group."""

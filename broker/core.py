@@ -89,7 +89,7 @@ class Broker:
         """What the store knows of a later time stays there. All else begins anew: nobody waits until then."""
         self.queues.end_waiting()
         self.streams.end_waiting()
-        self.commit.flush_all()
+        self.commit.settle()
         self.commit.run(self._load)
         self.commit.run(self.outbox.clock_set_back)
 

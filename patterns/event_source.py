@@ -99,7 +99,8 @@ class Function:
         self._is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
             getattr(handler, "__call__", None)  # noqa: B004 of an object, it is what says whether calling it is async
         )
-        self._threads: anyio.CapacityLimiter | None = None
+        # Not the threads of all: who waits for one of them would be running into its timeout.
+        self._threads = anyio.CapacityLimiter(math.inf)
 
     async def invoke(self, event: str, request_id: str) -> Any:
         """The answer to an event (both JSON). Raises FunctionError."""
@@ -116,8 +117,6 @@ class Function:
         if self._is_async:
             answer = await self._handler(event, context)
         else:
-            # Not the threads of all: who waits for one of them would be running into its timeout.
-            self._threads = self._threads or anyio.CapacityLimiter(math.inf)
             call = partial(self._handler, event, context)
             answer = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
         return json.loads(json.dumps(answer))  # what cannot be written is a Runtime.MarshalError
@@ -541,7 +540,7 @@ class Batch:
     is_error: bool = False
 
 
-class Step(NamedTuple):
+class Verdict(NamedTuple):
     """What follows from an invocation: what is done, what is to be invoked next, in order, and what is given up."""
 
     done: tuple[StreamRecord, ...] = ()
@@ -614,7 +613,7 @@ class KinesisSourcePolicy:
             fields["starting_position_timestamp_s"] = moment.timestamp()
         return cls(**fields)
 
-    def after(self, batch: Batch, failed_at: int | None, *, is_error: bool = False) -> Step:
+    def after(self, batch: Batch, failed_at: int | None, *, is_error: bool = False) -> Verdict:
         """`failed_at` is the first record that failed, 0 if the invocation did, None for a success.
 
         Splitting does not count as a retry. Where the guide is silent: a batch that fails at its first record is split
@@ -622,19 +621,19 @@ class KinesisSourcePolicy:
         record that fails as the first one for the first time has all its retries before it.
         """
         if failed_at is None:
-            return Step(batch.records)
+            return Verdict(batch.records)
         done, rest = batch.records[:failed_at], batch.records[failed_at:]
         bisects = self.bisect_batch_on_function_error
         left = Batch(rest, 0, batch.invokes + 1, is_error)
         if bisects and done:
-            return Step(done, (left,))
+            return Verdict(done, (left,))
         if bisects and len(rest) > 1:
             middle = (len(rest) + 1) // 2
-            return Step((), (replace(left, records=rest[:middle]), replace(left, records=rest[middle:])))
+            return Verdict((), (replace(left, records=rest[:middle]), replace(left, records=rest[middle:])))
         left = replace(left, failures=1 if done else batch.failures + 1)
         if 0 <= self.maximum_retry_attempts < left.failures:
-            return Step(done, (), left)
-        return Step(done, (left,))
+            return Verdict(done, (), left)
+        return Verdict(done, (left,))
 
     def aged(self, batch: Batch, now_ms: int) -> tuple[Batch, Batch]:
         """The records that are too old to be given to the function, and the rest."""
@@ -656,7 +655,7 @@ class KinesisSourcePolicy:
                 window = window or Window.of(record.arrival_ms, self.tumbling_window_s)
                 if not window.has(record.arrival_ms):
                     return count, True
-            if count and size > MAX_PAYLOAD_BYTES - MAX_STATE_BYTES * bool(window):
+            if count and size > MAX_PAYLOAD_BYTES - MAX_STATE_BYTES * bool(window):  # the event has the state, too
                 return count, True
             count += 1
             if count == self.batch_size:

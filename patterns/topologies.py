@@ -150,7 +150,13 @@ class Rule:
 # The topologies -----------------------------------------------------------------------------------
 
 
-async def fan_out(site: Site, topic: str, queues: Mapping[str, Subscription]) -> Report:
+async def fan_out(
+    site: Site,
+    topic: str,
+    queues: Mapping[str, Subscription],
+    *,
+    topic_attributes: Mapping[str, str] | None = None,
+) -> Report:
     """A topic, and queues that each get what their filters let through. FIFO by names that end with `.fifo`.
 
     A queue has a dead-letter queue for what is received too often, which also takes what SNS cannot deliver.
@@ -158,7 +164,7 @@ async def fan_out(site: Site, topic: str, queues: Mapping[str, Subscription]) ->
     """
     log = _Log(site)
     made = {name: await _queue(log, name, wanted.queue) for name, wanted in queues.items()}
-    topic_arn = await _topic(log, topic)
+    topic_arn = await _topic(log, topic, topic_attributes or {})
     await _subscriptions(log, topic, topic_arn, {made[name]: wanted for name, wanted in queues.items()})
     return log.report({name: queue.url for name, queue in made.items()}, topic_arn)
 
@@ -223,7 +229,7 @@ async def queue_per_tenant(
     log.resources = [one for tenant in wanted for one in logs[tenant].resources]
     topic_arn: str | None = None
     if topic is not None:
-        topic_arn = await _topic(log, topic)
+        topic_arn = await _topic(log, topic, {})
         filters = {made[tenant]: Subscription(filter_policy={attribute: [tenant]}, queue=shape) for tenant in wanted}
         await _subscriptions(log, topic, topic_arn, filters)
     return log.report({tenant: made[tenant].url for tenant in wanted}, topic_arn)
@@ -412,7 +418,7 @@ async def _redrive(log: _Log, queue: _Queue, dead: _Queue, max_receives: int) ->
     log.add(Kind.REDRIVE, name, state, dead.arn, queue.url)
 
 
-async def _topic(log: _Log, name: str) -> str:
+async def _topic(log: _Log, name: str, attributes: Mapping[str, str]) -> str:
     site = log.site
 
     def is_it(topic: Mapping[str, Any]) -> bool:
@@ -421,13 +427,19 @@ async def _topic(log: _Log, name: str) -> str:
     for topic in filter(is_it, await _all(site.sns.list_topics, "Topics", is_it)):
         arn = str(topic["TopicArn"])
         tags = (await site.sns.list_tags_for_resource(ResourceArn=arn)).get("Tags", [])
-        log.add(Kind.TOPIC, name, State.THERE, arn, is_ours={"Key": TAG, "Value": site.name} in tags)
+        found = (await site.sns.get_topic_attributes(TopicArn=arn))["Attributes"]
+        wrong = {one: value for one, value in attributes.items() if not _is_same(one, found.get(one, ""), value)}
+        if not site.only_look:
+            for one, value in wrong.items():
+                await site.sns.set_topic_attributes(TopicArn=arn, AttributeName=one, AttributeValue=value)
+        state = _state(site, is_there=True, is_wrong=bool(wrong))
+        log.add(Kind.TOPIC, name, state, arn, is_ours={"Key": TAG, "Value": site.name} in tags)
         return arn
     if site.only_look:
         log.add(Kind.TOPIC, name, State.MISSING)
         return ""
-    fifo = {"FifoTopic": "true"} if name.endswith(".fifo") else {}
-    answer = await site.sns.create_topic(Name=name, Attributes=fifo, Tags=[{"Key": TAG, "Value": site.name}])
+    given = {**attributes, **({"FifoTopic": "true"} if name.endswith(".fifo") else {})}
+    answer = await site.sns.create_topic(Name=name, Attributes=given, Tags=[{"Key": TAG, "Value": site.name}])
     log.add(Kind.TOPIC, name, State.CREATED, answer["TopicArn"])
     return str(answer["TopicArn"])
 

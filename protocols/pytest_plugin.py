@@ -5,11 +5,12 @@ the first test that wants it, in a thread of its own, and serves all tests of th
 own. Every test's chance comes from the run's seed and its name, so `--sidebus-seed` replays one test as well as all.
 
 Ugly: pytest rewrites the asserts of all modules of a distribution that has a plugin. Ours has hundreds without a test
-among them, so they are imported past its hook: see `_unrewritten`.
+among them, so they are imported past its hook: see `_starting`.
 """
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from collections.abc import Generator, Iterator
@@ -98,7 +99,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     sidebus = item.stash.get(_of_test, None)
     if sidebus is not None and report.failed:
-        with _unrewritten():
+        with _starting():
             from protocols.testing.report import account_of_failure
         again = f"--sidebus-seed={item.config.stash[_run_seed]}"
         report.sections.append(("sidebus", account_of_failure(sidebus, f"pytest {again} '{item.nodeid}'")))
@@ -123,7 +124,7 @@ def sidebus_instance(request: pytest.FixtureRequest) -> Iterator[Sidebus]:
 @pytest.fixture
 def sidebus_in_process(request: pytest.FixtureRequest) -> Iterator[SidebusInProcess]:
     """As `sidebus`, without a socket or a thread: boto3 calls the broker, whose clock jumps where somebody waits."""
-    with _unrewritten():
+    with _starting():
         from protocols.testing.in_process import in_process
     options = options_of(request)
     if options.data is not None:
@@ -158,7 +159,7 @@ def sidebus_ledger(sidebus: Sidebus) -> Any:
 def _sidebus(request: pytest.FixtureRequest, options: Options) -> Iterator[Sidebus]:
     with ExitStack() as stack:
         broker = request.config.stash[_brokers].get(options, stack)
-        with _unrewritten():
+        with _starting():
             from protocols.testing.sidebus import isolated
         name, seed = _name_and_seed(request.node, options)
         sidebus = stack.enter_context(
@@ -237,7 +238,8 @@ class Brokers:
         if options.instance or (options.data, options.limits) != (shared.data, shared.limits):
             return of_test.enter_context(self._made(options, of_test))
         if self._for_all is None:
-            self._for_all = self._stack.enter_context(self._made(options, self._stack))
+            with _starting():
+                self._for_all = self._stack.enter_context(self._made(options, self._stack))
         return self._for_all
 
     def close(self) -> None:
@@ -245,7 +247,7 @@ class Brokers:
         self._for_all = None
 
     def _made(self, options: Options, stack: ExitStack) -> BrokerThread:
-        with _unrewritten():
+        with _starting():
             from protocols.testing.thread import BrokerThread
         if options.limits not in ("aws", "relaxed"):
             raise pytest.UsageError(f"sidebus: limits takes aws or relaxed, not {options.limits}")
@@ -260,10 +262,15 @@ class Brokers:
 
 
 @contextmanager
-def _unrewritten() -> Iterator[None]:
-    """Imports within do not go through pytest's hook, which would read and compile all of it again."""
+def _starting() -> Iterator[None]:
+    """Imports within do not go through pytest's hook, which would compile all of it once more (0.7 s the first time).
+    And no garbage is collected: there is none, and looking for it in what pytest and boto3 hold takes 40 ms."""
+    collecting = gc.isenabled()
+    gc.disable()
     sys.meta_path.insert(0, PathFinder)
     try:
         yield
     finally:
         sys.meta_path.remove(PathFinder)
+        if collecting:
+            gc.enable()

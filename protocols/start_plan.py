@@ -26,7 +26,8 @@ import anyio
 from broker.clock import SystemClock, parse_iso_8601
 from broker.core import Broker
 from broker.faults import PlanError
-from broker.faults.reading import Seed, check_seed, suggestion
+from broker.faults.errors import Seed
+from broker.faults.reading import check_seed, suggestion
 from protocols.plan_file import read_plan_file
 
 _SECTIONS = ("seed", "profile", "rule", "rules", "clock", "ledger")

@@ -135,6 +135,10 @@ class Registry:
         self._tell(rule)
         return rule
 
+    def save_rule(self, rule: Rule) -> None:
+        """One whose document has changed in nothing that is compiled of it."""
+        self.store.put_item(BusItem(RULE, *rule.bus.world, rule.key, _dumped(rule.document)))
+
     def remove_rule(self, rule: Rule) -> None:
         self._forget(rule)
         del rule.bus.rules[rule.name]

@@ -56,4 +56,6 @@ class Schedules:
             self._registry.entropy.uuid(), bus.world, SOURCE, DETAIL_TYPE, "{}", [rule.arn], due_ms, due_ms
         )
         self._dispatch.give(rule, event)
-        self._registry.put_rule(bus, rule.name, {**rule.document, SCHEDULED: due_ms})
+        rule.document = {**rule.document, SCHEDULED: due_ms}
+        self._registry.save_rule(rule)
+        self._appoint(rule)

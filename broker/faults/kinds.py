@@ -8,14 +8,12 @@ the parameter's name with `_ms` behind it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+from broker.faults.rule import DELIVER
 
 REQUEST, SEND, RECEIVE, DELETE = "request", "send", "receive", "delete"
 PUT_RECORD, GET_RECORDS, SUBSCRIPTION, DELIVERY = "put-record", "get-records", "subscription", "delivery"
-DELIVER = "Deliver"
-"""The operation of what the broker does by itself: a copy of a fan-out into a queue, a delivery to a remote end."""
-
 Operations = Mapping[str, tuple[str, ...]]
 
 POINTS: Mapping[str, Operations] = {
@@ -53,8 +51,7 @@ REQUIRED: Any = object()
 """The default of a parameter that must be given."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """`type`: duration, signed-duration, fraction (above 0, at most 1), number, positive, integer, status, text,
     choice, percentiles. A default of None: left out unless given."""
 
@@ -72,8 +69,7 @@ class Parameter:
         return f"{self.name}_ms" if self.type in ("duration", "signed-duration") else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     name: str
     group: str
     text: str
@@ -84,7 +80,8 @@ class Kind:
     sees_message: bool = True  # False: nothing to look into, even where its point has a message
     timed: bool = False  # may have `at` in place of a request; strikes once unless `count` is given
     narrowed_by: tuple[str, Mapping[str, tuple[str, ...]]] | None = None  # a parameter that decides on the points
-    only_one_of: tuple[tuple[str, ...], ...] = field(default=())
+    only_one_of: tuple[tuple[str, ...], ...] = ()
+    example: str = ""  # as behind `sidebus faults add`
 
     def points_with(self, given: Mapping[str, Any]) -> tuple[str, ...]:
         if self.narrowed_by is None:
@@ -111,8 +108,15 @@ _REQUESTS = (
                 "status", "status", None, "the HTTP status; else the one that the service's model has", least=400
             ),
         ),
+        example="error code=InternalFailure status=500 operation=SendMessage probability=0.05",
     ),
-    Kind("throttle", "requests", "The request is refused as too many, in the service's own words.", (REQUEST,)),
+    Kind(
+        "throttle",
+        "requests",
+        "The request is refused as too many, in the service's own words.",
+        (REQUEST,),
+        example="throttle service=kinesis operation=PutRecords burst=5 probability=0.02",
+    ),
     Kind(
         "latency",
         "requests",
@@ -133,8 +137,15 @@ _REQUESTS = (
             Parameter("p99", "duration", None, "pareto: what 99 of 100 delays are below"),
             Parameter("percentiles", "percentiles", None, 'such as {p50 = "20ms", p99 = "2s"}'),
         ),
+        example="latency median=20ms p99=2s service=sqs",
     ),
-    Kind("answered-not-done", "requests", "The client is told that it is done, and it is not.", (REQUEST,)),
+    Kind(
+        "answered-not-done",
+        "requests",
+        "The client is told that it is done, and it is not.",
+        (REQUEST,),
+        example="answered-not-done operation=DeleteMessage every=10",
+    ),
     Kind(
         "done-not-answered",
         "requests",
@@ -149,6 +160,7 @@ _REQUESTS = (
                 choices=("reset", "silence", "error"),
             ),
         ),
+        example="done-not-answered operation=SendMessage how=silence count=1",
     ),
     Kind(
         "reset",
@@ -156,6 +168,7 @@ _REQUESTS = (
         "The connection is reset.",
         (REQUEST,),
         (Parameter("when", "choice", "before", "before the work is done, or after", choices=("before", "after")),),
+        example="reset when=after operation=PutEvents probability=0.01",
     ),
     Kind(
         "stall",
@@ -166,6 +179,7 @@ _REQUESTS = (
             Parameter("after_bytes", "integer", 0, "of the body"),
             Parameter("for", "duration", "60s", _FOR),
         ),
+        example="stall after_bytes=100 for=30s operation=ReceiveMessage count=1",
     ),
     Kind(
         "truncate",
@@ -173,6 +187,7 @@ _REQUESTS = (
         "The connection ends in the middle of the answer's body.",
         (REQUEST,),
         (Parameter("after_bytes", "integer", 0, "of the body"),),
+        example="truncate after_bytes=50 operation=GetRecords probability=0.01",
     ),
     Kind(
         "slow-bytes",
@@ -180,6 +195,7 @@ _REQUESTS = (
         "The answer's body trickles.",
         (REQUEST,),
         (Parameter("bytes_per_s", "integer", 100, "the pace", least=1),),
+        example="slow-bytes bytes_per_s=200 client='*Java*'",
     ),
     Kind(
         "partial-batch",
@@ -188,6 +204,7 @@ _REQUESTS = (
         (REQUEST,),
         (Parameter("fraction", "fraction", 0.5, "of the entries, at least one"),),
         operations=BATCHES,
+        example="partial-batch fraction=0.3 operation=SendMessageBatch",
     ),
 )
 _MESSAGES = (
@@ -197,6 +214,7 @@ _MESSAGES = (
         "A message cannot be received until later, though its sender was answered.",
         (SEND,),
         (Parameter("delay", "duration", "5s", "how much later; in a FIFO queue its whole group waits behind it"),),
+        example="late delay=5s resource='orders-*' probability=0.1",
     ),
     Kind(
         "reorder",
@@ -209,6 +227,7 @@ _MESSAGES = (
             ),
         ),
         fifo=False,
+        example="reorder window=2s resource=orders",
     ),
     Kind(
         "duplicate",
@@ -228,6 +247,7 @@ _MESSAGES = (
         operations={"sqs": ("ReceiveMessage", "DeleteMessage", "DeleteMessageBatch")},
         fifo=False,
         narrowed_by=("when", {"at-once": (RECEIVE,), "later": (RECEIVE,), "after-delete": (DELETE,)}),
+        example="duplicate when=after-delete delay=3s every=100",
     ),
     Kind(
         "early-visibility",
@@ -235,10 +255,13 @@ _MESSAGES = (
         "A message in flight becomes visible before its visibility timeout ends.",
         (RECEIVE,),
         (
-            Parameter("fraction", "fraction", None, "of the timeout that is left of it (0.5 unless `after` is given)"),
+            Parameter(
+                "fraction", "fraction", None, "it becomes visible after this share of it (0.5 unless `after` is given)"
+            ),
             Parameter("after", "duration", None, "when it becomes visible instead, from the receive"),
         ),
         only_one_of=(("fraction", "after"),),
+        example="early-visibility after=1s resource=orders",
     ),
     Kind(
         "empty-receive",
@@ -246,14 +269,22 @@ _MESSAGES = (
         "A short poll comes back empty though messages wait, as AWS's sampling of its servers permits.",
         (RECEIVE,),
         sees_message=False,
+        example="empty-receive probability=0.2",
     ),
     Kind(
         "early-dead-letter",
         "messages",
         "A message moves to the dead-letter queue before its receives are used up.",
         (RECEIVE,),
+        example="early-dead-letter resource=orders count=1",
     ),
-    Kind("stale-handle", "messages", "A receipt handle is no longer good.", (DELETE,)),
+    Kind(
+        "stale-handle",
+        "messages",
+        "A receipt handle is no longer good.",
+        (DELETE,),
+        example="stale-handle operation=ChangeMessageVisibility probability=0.1",
+    ),
 )
 _STREAMS = (
     Kind(
@@ -262,15 +293,29 @@ _STREAMS = (
         "A shard is over its throughput (ProvisionedThroughputExceededException), or single records of PutRecords are.",
         (PUT_RECORD, GET_RECORDS),
         operations={"kinesis": ("PutRecord", "PutRecords", "GetRecords")},
+        example="shard-throttle resource=clicks operation=PutRecords probability=0.1",
     ),
-    Kind("expired-iterator", "streams", "A shard iterator has expired.", (GET_RECORDS,)),
-    Kind("repeat-record", "streams", "A record is in the stream twice: a producer's retry.", (PUT_RECORD,)),
+    Kind(
+        "expired-iterator",
+        "streams",
+        "A shard iterator has expired.",
+        (GET_RECORDS,),
+        example="expired-iterator every=50",
+    ),
+    Kind(
+        "repeat-record",
+        "streams",
+        "A record is in the stream twice: a producer's retry.",
+        (PUT_RECORD,),
+        example="repeat-record resource=clicks probability=0.01",
+    ),
     Kind(
         "reshard",
         "streams",
         "The shard is split, or merged, in the middle of the work.",
         (PUT_RECORD, GET_RECORDS),
         (Parameter("how", "choice", "split", "in two, or merged with a neighbour", choices=("split", "merge")),),
+        example="reshard resource=clicks from=30s count=1",
     ),
     Kind(
         "lag",
@@ -281,6 +326,7 @@ _STREAMS = (
             Parameter("growth_per_s", "positive", 500, "milliseconds that it falls behind more, each second"),
             Parameter("records_per_call", "integer", None, "at most so many records a call", least=1),
         ),
+        example="lag growth_per_s=2000 records_per_call=10 resource=clicks",
     ),
     Kind(
         "cut-subscription",
@@ -293,16 +339,24 @@ _STREAMS = (
                 "how", "choice", "end", "it ends, or an InternalFailureException comes", choices=("end", "error")
             ),
         ),
+        example="cut-subscription after=5s how=error",
     ),
 )
 _DELIVERY = (
-    Kind("unreachable", "delivery", "A webhook or function endpoint cannot be reached.", (DELIVERY,)),
+    Kind(
+        "unreachable",
+        "delivery",
+        "A webhook or function endpoint cannot be reached.",
+        (DELIVERY,),
+        example="unreachable resource='http://127.0.0.1:9000/*' from=10s until=40s",
+    ),
     Kind(
         "slow-endpoint",
         "delivery",
         "A webhook or function endpoint takes its time.",
         (DELIVERY,),
         (Parameter("delay", "duration", "5s", "before it is asked"),),
+        example="slow-endpoint delay=20s service=sns",
     ),
     Kind(
         "endpoint-status",
@@ -310,6 +364,7 @@ _DELIVERY = (
         "A webhook or function endpoint answers this status, and is not asked.",
         (DELIVERY,),
         (Parameter("status", "status", 500, "the HTTP status", least=200),),
+        example="endpoint-status status=503 resource=paid probability=0.5",
     ),
 )
 _TIME = (
@@ -320,6 +375,7 @@ _TIME = (
         (REQUEST,),
         (Parameter("by", "signed-duration", REQUIRED, "such as 1h, or -5m for backwards"),),
         timed=True,
+        example="jump by=-1h at=30s",
     ),
     Kind(
         "drift",
@@ -328,6 +384,7 @@ _TIME = (
         (REQUEST,),
         (Parameter("ppm", "number", 1_000, "millionths: 1000 gains 86 s a day; below zero it loses"),),
         timed=True,
+        example="drift ppm=5000 at=0s",
     ),
 )
 _BROKER = (
@@ -338,6 +395,7 @@ _BROKER = (
         (REQUEST,),
         (Parameter("for", "duration", "5s", _FOR),),
         timed=True,
+        example="pause for=5s at=10s",
     ),
     Kind(
         "restart",
@@ -346,6 +404,7 @@ _BROKER = (
         (REQUEST,),
         (Parameter("down", "duration", "1s", "how long connections are refused"),),
         timed=True,
+        example="restart down=2s operation=SendMessage every=1000",
     ),
     Kind(
         "full-disk",
@@ -354,6 +413,7 @@ _BROKER = (
         (REQUEST,),
         (Parameter("for", "duration", "10s", _FOR),),
         timed=True,
+        example="full-disk for=10s at=1m",
     ),
 )
 
@@ -362,8 +422,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class General:
+class General(NamedTuple):
     """A key that every rule may have."""
 
     name: str
@@ -410,6 +469,7 @@ def _describe(kind: Kind) -> dict[str, Any]:
         "operations": dict(_all_operations(kind)) or "every operation",
         "fifo": kind.fifo,
         "at": kind.timed,
+        "example": kind.example,
         "parameters": [
             {"name": p.name, "type": p.type, "text": p.text}
             | ({"required": True} if p.default is REQUIRED else {"default": p.default})

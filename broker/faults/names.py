@@ -46,19 +46,16 @@ def compiled(pattern: str) -> Callable[[str], object]:
 
 
 def resource_matcher(pattern: str) -> Callable[[str], bool]:
-    """Matches an ARN by the whole of it or by the name in it, anything else (an endpoint's URL) as it is.
-
-    A resource of several names has a space between them.
+    """Matches an ARN by the name in it, a pattern with a colon also by the whole; else (an endpoint's URL) as it is. A
+    resource of several names has a space between them.
     """
     matches = compiled(pattern)
 
     def one(name: str) -> bool:
-        if matches(name):
-            return True
-        return name.startswith("arn:") and any(map(matches, _names(name.split(":", 5)[-1])))
+        if not name.startswith("arn:"):
+            return matches(name) is not None
+        return (":" in pattern and matches(name) is not None) or any(map(matches, _names(name.split(":", 5)[-1])))
 
-    if pattern.startswith("arn:"):
-        return lambda resource: any(map(matches, resource.split(" ")))
     return lambda resource: any(map(one, resource.split(" ")))
 
 
@@ -91,7 +88,7 @@ def can_match(pattern: str, service: str, *, fifo: bool | None = None) -> bool:
 
 def _whole(pattern: str, service: str, shape: Shape) -> Iterator[Shape]:
     yield shape
-    if not pattern.startswith(("arn:", "*", "?")):
+    if ":" not in pattern:
         return
     for partition in _PARTITIONS:
         yield (f"arn:{partition}:{service}:", Run(_LETTERS, 1, 64), ":", Run(_DIGITS, 12, 12), ":", *shape)

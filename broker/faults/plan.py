@@ -1,8 +1,9 @@
 """The fault plan in force: rules in order, the first that strikes is the one.
 
 The rule: without a plan a hook costs one look into an empty frozenset; with one, only the points at which a rule may
-still strike are looked at. A rule that its seed replays must be asked about the same occasions in the same order, so
-each has chance of its own, and rules behind the one that struck are not asked.
+still strike are looked at. What reads plans (reading.py, kinds.py) is imported with the first. A rule that its seed
+replays must be asked about the same occasions in the same order, so each has chance of its own, and rules behind the
+one that struck are not asked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from broker.clock import Clock, Timer
 from broker.entropy import Entropy
-from broker.faults.reading import PlanError, Seed, read_plan, read_rule, suggestion
+from broker.faults.errors import PlanError, Seed
 from broker.faults.rule import Hit, Occasion, Rule
 
 log = logging.getLogger("sidebus.faults")
@@ -60,6 +61,8 @@ class Faults:
     def load(self, plan: Mapping[str, Any], seed: Seed | None = None) -> None:
         """Puts a plan in force in place of the one that was. The seed is `seed`, or the plan's own, or is drawn.
         Raises PlanError, and then the old plan stays."""
+        from broker.faults.reading import read_plan
+
         if seed is None:
             own = plan.get("seed") if isinstance(plan, Mapping) else None
             seed = self._draw_seed() if own is None else own
@@ -80,6 +83,8 @@ class Faults:
 
     def add(self, rule: Mapping[str, Any]) -> str:
         """Adds a rule behind those in force, or begins a plan with it, and returns its name. Raises PlanError."""
+        from broker.faults.reading import read_rule
+
         rules = self._rules or []
         seed = self._draw_seed() if self.seed is None else self.seed
         read = read_rule(rule, {known.name for known in rules}, self._clock.now_ms(), self._operations(), seed)
@@ -96,6 +101,8 @@ class Faults:
         rules = self._rules or []
         left = [rule for rule in rules if rule.name != name]
         if len(left) == len(rules):
+            from broker.faults.reading import suggestion
+
             known = [rule.name for rule in rules]
             raise PlanError(f"There is no rule {name!r} in force.{suggestion(name, known)}")
         if not left:

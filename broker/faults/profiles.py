@@ -63,7 +63,7 @@ PROFILES: Mapping[str, tuple[str, list[dict[str, Any]]]] = {
                 **_DATA_PLANE,
                 "probability": 0.2,
             },
-            {"name": "late", "fault": "late", "delay": "3s", "probability": 0.02},
+            {"name": "came-late", "fault": "late", "delay": "3s", "probability": 0.02},
             {"name": "out-of-order", "fault": "reorder", "window": "1s", "probability": 0.1},
             {"name": "delivered-twice", "fault": "duplicate", "when": "at-once", "probability": 0.02},
             {"name": "came-back", "fault": "duplicate", "when": "after-delete", "delay": "2s", "probability": 0.02},

@@ -16,6 +16,7 @@ from broker.clock import iso_8601_ms, parse_iso_8601
 from broker.durations import parse_duration_ms
 from broker.entropy import Entropy
 from broker.faults import latency
+from broker.faults.errors import PlanError, Seed
 from broker.faults.kinds import DELIVERY, GENERAL, KINDS, MESSAGES_SEEN, POINTS, REQUIRED, Kind, Parameter
 from broker.faults.names import SHAPES, can_match, compiled, resource_matcher
 from broker.faults.profiles import PROFILES
@@ -24,7 +25,6 @@ from broker.matching import Index, InvalidEventPattern, event_pattern
 from broker.names import is_account
 
 Known = Mapping[str, Collection[str]]
-Seed = int | str
 
 MAX_RULES = 1_000
 MAX_NAME_CHARS = 80
@@ -54,10 +54,6 @@ _SENTENCE = {
     "text": "takes a text",
     "percentiles": 'takes a table such as {p50 = "20ms", p99 = "2s"}, rising',
 }
-
-
-class PlanError(ValueError):
-    """A plan or rule that cannot be; the text is a sentence that says why."""
 
 
 class ReadPlan(NamedTuple):
@@ -485,7 +481,7 @@ class _Scope:
 
     def _message(self, pairs: Mapping[str, Mapping[str, set[str] | None]]) -> Index[str] | None:
         pattern = self._shown.get("message")
-        if pattern is None or isinstance(pattern, str):  # an error's text
+        if pattern is None or (self._kind.name == "error" and isinstance(pattern, str)):  # the error's text
             return None
         if not isinstance(pattern, Mapping):
             raise PlanError(

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from broker.entropy import Entropy
 from broker.faults import latency
-from broker.faults.kinds import Kind
-from broker.matching import Index
+
+if TYPE_CHECKING:
+    from broker.faults.kinds import Kind
+    from broker.matching import Index
+
+DELIVER = "Deliver"
+"""The operation of what the broker does by itself: a copy of a fan-out into a queue, a delivery to a remote end."""
 
 
 class Occasion(NamedTuple):
@@ -74,7 +79,7 @@ class Where(NamedTuple):
         return self.message is None or (isinstance(message, dict) and bool(self.message.match(message)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HowOften:
     every: int = 1
     probability: float = 1.0

@@ -32,8 +32,9 @@ _REMEMBERED = 20_000
 _MAX_CLIENTS = 10_000
 _OTHERS = "one of very many clients"
 _META = "ledger"
+_UNTOLD = (events.FAULT, events.DEAD_LETTERED, events.EXPIRED)  # of this a client is not told
 
-Row = tuple[int, str, int, str, int, int, int, int, str, str]
+Row = tuple[int, int, str, int, str, int, int, int, int, str, str]
 
 
 class Ledger:
@@ -132,7 +133,7 @@ class Ledger:
     def note(self, event: str, resource: str, message_id: str, detail: Mapping[str, Any] | None = None) -> None:
         """One thing that happened to a message of a resource (an ARN). Does nothing while off."""
         if self.is_on:
-            self._add(event, resource, message_id, detail=_dumped(detail))
+            self._add(event, resource, message_id, self._key(resource, message_id), detail=_dumped(detail))
 
     def fault(self, hit: Hit, resource: str, message_id: str = "", detail: Mapping[str, Any] | None = None) -> None:
         """A fault struck, perhaps no message in particular. Does nothing while off.
@@ -146,6 +147,7 @@ class Ledger:
                 events.FAULT,
                 resource,
                 message_id,
+                self._key(resource, message_id),
                 detail.get("receive") or 0,
                 detail.get("visible_ms") or 0,
                 detail=_dumped({"kind": hit.kind, "rule": hit.rule, **detail}),
@@ -156,10 +158,16 @@ class Ledger:
         return self.last_id
 
     def struck(self, hit: Hit, resource: str, mark: int, detail: Mapping[str, Any] | None = None) -> None:
-        """A fault struck everything that was noted since the mark: one note for each message, or one for none."""
+        """A fault struck all that an operation has done with a resource's messages since the mark, as far as its
+        client is told of them: one note for each message, or one for none."""
         if not self.is_on:
             return
-        found = {row[1]: row[6] for row in self._pending if row[0] > mark and row[1] and row[3] != events.FAULT}
+        resource_no = self._names.get(resource, 0)
+        found = {
+            entry.message_id: entry.number
+            for entry in map(LedgerEntry._make, self._pending)
+            if entry.id > mark and entry.message_id and entry.resource_no == resource_no and entry.event not in _UNTOLD
+        }
         for message_id, number in found.items():
             self.fault(hit, resource, message_id, {**(detail or {}), "receive": number})
         if not found:
@@ -170,6 +178,7 @@ class Ledger:
         event: str,
         resource: str,
         message_id: str,
+        key: int = 0,
         number: int = 0,
         until_ms: int = 0,
         origin: str = "",
@@ -182,8 +191,16 @@ class Ledger:
         asking = self.by if by is None else by
         by_no = (self._names.get(asking) or self._client(asking)) if asking else 0
         self._pending.append(
-            (id, message_id, self._clock.now_ms(), event, resource_no, by_no, number, until_ms, origin, detail)
+            (id, key, message_id, self._clock.now_ms(), event, resource_no, by_no, number, until_ms, origin, detail)
         )
+
+    def _key(self, resource: str, message_id: str) -> int:
+        """Of a message that somebody names: whose it is was noted with its sending."""
+        resource_no = self._names.get(resource)
+        if not message_id or resource_no is None or ":sqs:" not in resource:
+            return 0
+        self.write()
+        return self.store.key_of(message_id, resource_no)
 
     def _client(self, name: str) -> int:
         """There are few, but anybody may make up more."""
@@ -213,10 +230,11 @@ class Ledger:
             known = {"md5": message.md5, "group": message.group_id, **through}
             detail = _dumped({name: value for name, value in known.items() if value})
         hidden_ms = message.visible_ms if message.visible_ms > self._clock.now_ms() else 0
-        self._add(events.SENT, arn, message.message_id, 0, hidden_ms, origin, detail, by)
+        self._add(events.SENT, arn, message.message_id, message.id, 0, hidden_ms, origin, detail, by)
 
     def deduplicated(self, arn: str, message_id: str, md5: str) -> None:
-        self._add(events.DEDUPLICATED, arn, message_id, detail=f'{{"md5":"{md5}"}}')
+        key = self._key(arn, message_id)
+        self._add(events.DEDUPLICATED, arn, message_id, key, detail=f'{{"md5":"{md5}"}}')
 
     def delivered(self, arn: str, messages: Iterable[StoredMessage], *, again: bool = False) -> None:
         """`again`: the answer to a receive is given a second time, to the same attempt."""
@@ -227,10 +245,18 @@ class Ledger:
             delivered[message.id] = message.message_id
             if len(delivered) > _REMEMBERED:
                 del delivered[next(iter(delivered))]
-            self._add(events.DELIVERED, arn, message.message_id, message.receive_count, hidden_ms, detail=detail)
+            self._add(
+                events.DELIVERED,
+                arn,
+                message.message_id,
+                message.id,
+                message.receive_count,
+                hidden_ms,
+                detail=detail,
+            )
 
-    def changed(self, arn: str, message_id: str, receive_count: int, visible_ms: int) -> None:
-        self._add(events.CHANGED, arn, message_id, receive_count, visible_ms)
+    def changed(self, arn: str, id: int, message_id: str, receive_count: int, visible_ms: int) -> None:
+        self._add(events.CHANGED, arn, message_id, id, receive_count, visible_ms)
 
     def deleting(
         self, arn: str, found: Mapping[int, tuple[str, int]], receives: Iterable[tuple[int, int]], *, good: bool = True
@@ -241,53 +267,69 @@ class Ledger:
         for id, receive_count in receives:
             message_id, last = here.pop(id, (self._delivered.get(id, ""), -1))
             if good and last == receive_count:
-                self._add(events.ACKNOWLEDGED, arn, message_id, receive_count)
+                self._add(events.ACKNOWLEDGED, arn, message_id, id, receive_count)
             elif message_id:
                 here[id] = message_id, last
-                self._add(events.STALE, arn, message_id, receive_count)
+                self._add(events.STALE, arn, message_id, id, receive_count)
 
-    def expired(self, arn: str, message_ids: Iterable[str]) -> None:
-        for message_id in message_ids:
-            self._add(events.EXPIRED, arn, message_id, by="")
+    def expired(self, arn: str, messages: Iterable[tuple[int, str]]) -> None:
+        """By row id and message id."""
+        for id, message_id in messages:
+            self._add(events.EXPIRED, arn, message_id, id, by="")
 
-    def purged(self, arn: str, message_ids: Iterable[str] = ("",)) -> None:
-        for message_id in message_ids:
-            self._add(events.PURGED, arn, message_id)
+    def purged(self, arn: str, messages: Iterable[tuple[int, str]] = ((0, ""),)) -> None:
+        """By row id and message id; without them, all there are."""
+        for id, message_id in messages:
+            self._add(events.PURGED, arn, message_id, id)
 
-    def dead_lettered(self, source: str, target: str, moved: Iterable[NewMessage], max_receives: int) -> None:
+    def dead_lettered(
+        self, source: str, target: str, dead: Iterable[StoredMessage], moved: Iterable[NewMessage], max_receives: int
+    ) -> None:
         """They keep their ids. A fault that moved one too early is noted before it."""
         detail = _dumped({"to": target, "why": f"received {max_receives} times without a delete (maxReceiveCount)"})
-        for message in moved:
-            self._add(events.DEAD_LETTERED, source, message.message_id, detail=detail)
-            self.arrived(target, message, dead_letter_of=source)
+        for message, new in zip(dead, moved, strict=True):
+            self._add(events.DEAD_LETTERED, source, message.message_id, message.id, detail=detail)
+            self.arrived(target, new, dead_letter_of=source)
 
-    def redriven(self, source: str, target: str, message_id: str, new: NewMessage) -> None:
+    def redriven(self, source: str, target: str, message: StoredMessage, new: NewMessage) -> None:
         """By a message move task, as a new message."""
         detail = _dumped({"to": target, "as": new.message_id})
-        self._add(events.REDRIVEN, source, message_id, detail=detail, by="")
-        self.arrived(target, new, message_id, "", redriven_from=source)
+        self._add(events.REDRIVEN, source, message.message_id, message.id, detail=detail, by="")
+        self.arrived(target, new, message.message_id, "", redriven_from=source)
 
     # streams
 
     def put(self, arn: str, shard_id: str, first: int, last: int) -> None:
         """What came to a shard one after the other from the same client is one range."""
         if self._pending:
-            before = self._pending[-1]
+            before = LedgerEntry._make(self._pending[-1])
             if (
-                before[3] == events.PUT
-                and before[1] == shard_id
-                and before[7] == first - 1
-                and before[4] == self._names.get(arn)
-                and before[5] == (self._names.get(self.by, 0) if self.by else 0)
-                and before[2] == self._clock.now_ms()
+                before.event == events.PUT
+                and before.message_id == shard_id
+                and before.until_ms == first - 1
+                and before.resource_no == self._names.get(arn)
+                and before.by_no == (self._names.get(self.by, 0) if self.by else 0)
+                and before.at_ms == self._clock.now_ms()
             ):
-                self._pending[-1] = (*before[:7], last, *before[8:])
+                self._pending[-1] = tuple(before._replace(until_ms=last))
                 return
-        self._add(events.PUT, arn, shard_id, first, last)
+        self._add(events.PUT, arn, shard_id, 0, first, last)
 
     def read(self, arn: str, shard_id: str, first: int, last: int, reader: str = "") -> None:
         """`reader` is the ARN of who reads, where it has one; else it is whoever asks."""
-        self._add(events.READ, arn, shard_id, first, last, reader)
+        self._add(events.READ, arn, shard_id, 0, first, last, reader)
+
+    # records in queues on streams, by their sequence numbers: a row each, as the store has
+
+    def delivered_records(self, arn: str, received: Iterable[tuple[str, int]], visible_ms: int) -> None:
+        for number, receive_count in received:
+            self._add(events.DELIVERED, arn, number, 0, receive_count, visible_ms)
+
+    def acknowledged_record(self, arn: str, number: str, receive_count: int) -> None:
+        self._add(events.ACKNOWLEDGED, arn, number, 0, receive_count)
+
+    def changed_record(self, visible_ms: int, arn: str, number: str, receive_count: int) -> None:
+        self._add(events.CHANGED, arn, number, 0, receive_count, visible_ms)
 
     # topics, buses, deliveries
 
@@ -295,13 +337,13 @@ class Ledger:
         self._add(events.PUBLISHED, arn, message_id, detail=_dumped({k: v for k, v in detail.items() if v}))
 
     def attempted(self, owner: str, message_id: str, number: int, again_ms: int, **outcome: str) -> None:
-        self._add(events.ATTEMPTED, owner, message_id, number, again_ms, detail=_dumped(outcome), by="")
+        self._add(events.ATTEMPTED, owner, message_id, 0, number, again_ms, detail=_dumped(outcome), by="")
 
     def given_up(self, owner: str, message_id: str, attempts: int, why: str, to: str = "") -> None:
         """Into the dead-letter queue `to`, if that took it."""
         event = events.DEAD_LETTERED if to else events.GIVEN_UP
         detail = {"why": why, "to": to} if to else {"why": why}
-        self._add(event, owner, message_id, attempts, detail=_dumped(detail), by="")
+        self._add(event, owner, message_id, 0, attempts, detail=_dumped(detail), by="")
 
     # what consumers tell
 
@@ -315,7 +357,7 @@ class Ledger:
             for entry in self.store.of_message(message_id, -1):
                 if entry.event in (events.DELIVERED, events.SENT):
                     resource = self._by_no[entry.resource_no]
-        self._add(events.EFFECT, resource, message_id, origin=key)
+        self._add(events.EFFECT, resource, message_id, self._key(resource, message_id), origin=key)
         return resource
 
     # once a group

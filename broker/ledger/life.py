@@ -15,6 +15,8 @@ from broker.store.port import LedgerEntry
 
 WAITING, DELAYED, IN_FLIGHT = "waiting", "delayed", "in flight"
 
+_DELETES = ("DeleteMessage", "DeleteMessageBatch")
+_LOST_DELETES = ("stale-handle", "answered-not-done")  # the consumer does not know that they did nothing
 _BATCHES = ("DeleteMessageBatch", "ChangeMessageVisibilityBatch")
 
 
@@ -97,8 +99,10 @@ class Life:
         self.faults.append((kind, operation))
         if kind == "partial-batch" and operation in _BATCHES:
             self.ignored.add(entry.number or max(self.receives, default=0))
-        elif kind == "stale-handle" and entry.number:
-            self.asked.add(entry.number)
+        elif entry.number and operation in _DELETES:  # it was tried again
+            self.ignored.discard(entry.number)
+            if kind in _LOST_DELETES:
+                self.asked.add(entry.number)
         if entry.until_ms:
             self.until_ms = entry.until_ms
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import orjson
 
 from broker.ledger import events
 from broker.ledger.ledger import Ledger
 from broker.ledger.life import DELAYED, IN_FLIGHT, WAITING, Life
-from broker.ledger.verdict import DELETES, EFFECTS, Check, Times, Verdict
+from broker.ledger.verdict import DELETES, EFFECTS, MAX_IDS, Check, Times, Verdict
 from broker.store.port import LedgerEntry
 
 PAGE_ENTRIES = 2_000
@@ -31,11 +31,11 @@ EXPLANATIONS = {
     "that it has processed before (no idempotency).",
     "deleted-before-done": "The message was deleted before its work was done: one that dies in between has lost it.",
     "deleted-never-done": "The message was deleted and its work was never done: it is lost.",
-    "done-out-of-order": "The work of a message was done before that of one sent earlier in the same group.",
+    "done-out-of-order": "The work of a message was done after that of one that was sent later in the same group.",
     "done-then-dead-lettered": "The work of a message was done, but nobody deleted it, and it became a dead letter.",
     "processed-more-than-once": "The message was deleted by the handles of several receives: it was processed more "
     "than once, unless the consumer knew it again (report effects to be sure).",
-    "processed-out-of-order": "The message was processed before one that was sent earlier in the same group.",
+    "processed-out-of-order": "The message was processed after one that was sent later in the same group.",
     "never-acknowledged": "The message was received and its visibility timeout ended, but nobody has deleted it.",
     "expired": "The message was still there when its retention period ended.",
     "batch-failures-ignored": "An entry of a batch failed and was never tried again: the failed part of the answer was "
@@ -52,7 +52,9 @@ class Judge:
         self._nos = ledger.numbers_of(arn)
         self._through = ledger.look()
         self._now_ms = ledger.now_ms()
-        self._place = ("", 0)
+        # First what is of no message that is known, then message by message.
+        self._keyless = True
+        self._key, self._id = 0, 0
         self._life: Life | None = None
         self._counts: Counter[str] = Counter()
         self._states: Counter[str] = Counter()
@@ -62,33 +64,39 @@ class Judge:
         self._times = Times()
         self._purged_id = 0
         self._failed_sends: dict[str, int] = {}  # of a batch: by MD5 of the body, the last entry that tells of it
-        # In FIFO queues, of each message with a group: the group, when it was sent, and when its work was done or the
-        # receive that it was deleted by began, as entry ids.
+        # In FIFO queues, of each message with a group: the group, when it was sent, when its work was done first and
+        # last, and when the receive began that it was deleted by, as entry ids.
         self._fifo = arn.endswith(".fifo")
         self._group_nos: dict[str, int] = {}
         self._groups, self._arrived = array("q"), array("q")
-        self._done, self._received = array("q"), array("q")
+        self._first_done, self._last_done, self._received = array("q"), array("q"), array("q")
 
     def step(self) -> bool:
         """Reads a page; False when that was the last."""
         if not self._nos:
             return False
-        page = self._ledger.store.by_message(self._nos, self._place, self._through, PAGE_ENTRIES)
+        store = self._ledger.store
+        if self._keyless:
+            page = store.after(self._id, PAGE_ENTRIES, resource_nos=self._nos, through=self._through, keyless=True)
+            for entry in page:
+                self._about_all(entry)
+            self._keyless = len(page) == PAGE_ENTRIES
+            self._id = page[-1].id if self._keyless else 0
+            return True
+        page = store.by_key(self._nos, (self._key, self._id), self._through, PAGE_ENTRIES)
         life = self._life
         for entry in page:
-            if not entry.message_id:
-                self._about_all(entry)
-                continue
-            if life is None or life.message_id != entry.message_id:
+            if entry.message_key != self._key or life is None:
                 if life is not None:
                     self._judge(life)
                 life = Life(entry.message_id)
+                self._key = entry.message_key
             life.add(entry)
             if self._failed_sends and entry.event in (events.SENT, events.DEDUPLICATED):
                 self._tried_again(entry)
         self._life = life
         if len(page) == PAGE_ENTRIES:
-            self._place = page[-1].message_id, page[-1].id
+            self._id = page[-1].id
             return True
         if life is not None:
             self._judge(life)
@@ -103,7 +111,7 @@ class Judge:
             kind, operation = detail["kind"], detail.get("operation", "")
             self._faults[kind] += 1
             if operation in _SENDS and kind == "answered-not-done":
-                self._counts["lost"] += detail.get("entries", 1)
+                self._counts["lost"] += 1
             elif operation == "SendMessageBatch" and kind == "partial-batch" and "md5" in detail:
                 self._failed_sends[detail["md5"]] = entry.id
 
@@ -153,7 +161,8 @@ class Judge:
         if self._fifo and life.group:
             self._groups.append(self._group_nos.setdefault(life.group, len(self._group_nos)))
             self._arrived.append(life.arrived_id)
-            self._done.append(life.effects[0][0] if life.effects else 0)
+            self._first_done.append(life.effects[0][0] if life.effects else 0)
+            self._last_done.append(life.effects[-1][0] if life.effects else 0)
             self._received.append(life.receives.get(life.acknowledged_receive, 0) if life.acknowledged_id else 0)
 
     def _found(self, name: str, life: Life) -> None:
@@ -175,7 +184,10 @@ class Judge:
         if self._fifo:
             name = "done-out-of-order" if by_effects else "processed-out-of-order"
             names.append(name)
-            self._check_order(self._checks[name], self._done if by_effects else self._received)
+            if by_effects:
+                self._check_order(self._checks[name], self._first_done, self._last_done)
+            else:
+                self._check_order(self._checks[name], self._received, self._received)
         shown = {
             "sent": sum(states.values()),
             "deliveries": counts["deliveries"],
@@ -218,17 +230,20 @@ class Judge:
             if len(ids) > 1:
                 check.found(f"{sorted(ids)[0]} and {len(ids) - 1} more with the key {key}")
 
-    def _check_order(self, check: Check, done: Iterable[int]) -> None:
-        last: dict[int, int] = {}
-        rows = sorted(zip(self._arrived, self._groups, done, strict=True))
-        for arrived_id, group_no, done_id in rows:
-            if not done_id:
-                continue
-            if done_id < last.get(group_no, 0):
-                entries = self._ledger.store.after(arrived_id - 1, 1)
-                check.found(entries[0].message_id if entries else f"entry {arrived_id}")
-            else:
-                last[group_no] = done_id
+    def _check_order(self, check: Check, first: Sequence[int], last: Sequence[int]) -> None:
+        """`first` and `last` are when a message was processed; 0 where it never was."""
+        earliest: dict[int, int] = {}  # by group: when the first of those was processed that were sent later
+        wrong: list[int] = []
+        for at in sorted(range(len(first)), key=self._arrived.__getitem__, reverse=True):
+            if first[at]:
+                group_no = self._groups[at]
+                before = earliest.get(group_no)
+                if before is not None and last[at] > before:
+                    wrong.append(self._arrived[at])
+                earliest[group_no] = first[at] if before is None else min(before, first[at])
+        for arrived_id in reversed(wrong):
+            entries = self._ledger.store.after(arrived_id - 1, 1) if check.count < MAX_IDS else []
+            check.found(entries[0].message_id if entries else "")
 
 
 def judge(ledger: Ledger, arn: str) -> Verdict:

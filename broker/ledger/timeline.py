@@ -130,7 +130,7 @@ def _of_record(ledger: Ledger, place: Place) -> list[LedgerEntry]:
 
 def _moments(ledger: Ledger, entries: Sequence[LedgerEntry]) -> Iterable[Moment]:
     hidden: dict[int, tuple[int, int]] = {}  # by resource: until when, and by which receive
-    gone: set[int] = set()  # resources that it has left
+    here: set[int] = set()  # resources that it is in
 
     def returned(until_ms: int) -> Iterable[Moment]:
         due = sorted((ends_ms, no, number) for no, (ends_ms, number) in hidden.items() if ends_ms <= until_ms)
@@ -143,16 +143,18 @@ def _moments(ledger: Ledger, entries: Sequence[LedgerEntry]) -> Iterable[Moment]
     for entry in entries:
         yield from returned(entry.at_ms)
         no, event = entry.resource_no, entry.event
-        if event == events.PURGED and not entry.message_id and no in gone:
+        if event == events.PURGED and not entry.message_id and no not in here:
             continue
         if event in (events.DELIVERED, events.CHANGED):
             hidden[no] = (entry.until_ms, entry.number)
-            gone.discard(no)
+            here.add(no)
+        elif event == events.SENT:
+            here.add(no)
         elif event == events.FAULT and no in hidden and entry.until_ms:
             hidden[no] = (entry.until_ms, hidden[no][1])
         elif event in _ENDS:
             hidden.pop(no, None)
-            gone.add(no)
+            here.discard(no)
         detail = orjson.loads(entry.detail) if entry.detail else {}
         by = ledger.name(entry.by_no)
         yield Moment(entry.at_ms, event, ledger.name(no), by, _text(entry, by, detail), _numbers(entry) | detail)

@@ -29,4 +29,4 @@ def move(flow: Flow, source: Queue, target: Queue, messages: list[StoredMessage]
     flow.insert(target, moved)
     if flow.ledger.is_on:
         max_receives = source.settings.redrive.max_receive_count if source.settings.redrive else 0
-        flow.ledger.dead_lettered(source.arn, target.arn, moved, max_receives)
+        flow.ledger.dead_lettered(source.arn, target.arn, messages, moved, max_receives)

@@ -66,7 +66,7 @@ def on_send(flow: Flow, queue: Queue, new: Sequence[NewMessage], operation: str)
         hit = flow.faults.hit("send", _occasion(flow, queue, operation, message), *kinds)
         if hit is not None:
             message = message._replace(visible_ms=message.visible_ms + _put_back_ms(hit, message))
-            flow.ledger.fault(hit, queue.arn, message.message_id, {"visible_ms": message.visible_ms})
+            _note(flow, queue, hit, operation, message, visible_ms=message.visible_ms)
         sent.append(message)
     return sent
 
@@ -90,7 +90,7 @@ def comes_back_empty(flow: Flow, queue: Queue) -> bool:
         return False
     hit = flow.faults.hit("receive", _occasion(flow, queue, "ReceiveMessage"), "empty-receive")
     if hit is not None:
-        flow.ledger.fault(hit, queue.arn)
+        flow.ledger.fault(hit, queue.arn, "", {"operation": "ReceiveMessage"})
     return hit is not None
 
 
@@ -106,7 +106,7 @@ def die_early(
             good.append(message)
         else:
             dead.append(message)
-            flow.ledger.fault(hit, queue.arn, message.message_id, {"receive": message.receive_count - 1})
+            _note(flow, queue, hit, "ReceiveMessage", message, receive=message.receive_count - 1)
     if dead:
         dead_letters.move(flow, queue, target, dead, now_ms)
     return good
@@ -123,7 +123,8 @@ def on_receive(flow: Flow, queue: Queue, received: list[StoredMessage], now_ms: 
         if hit is None:
             continue
         visible_ms = _visible_again_ms(hit, message, now_ms)
-        flow.ledger.fault(hit, queue.arn, message.message_id, {"visible_ms": max(visible_ms, now_ms)})
+        shown_ms = max(visible_ms, now_ms)
+        _note(flow, queue, hit, "ReceiveMessage", message, visible_ms=shown_ms, receive=message.receive_count)
         if queue.fifo:  # a group rests as long as any of its messages is in flight: they come back together
             moved |= {other.id: visible_ms for other in received if other.group_id == message.group_id}
         else:
@@ -167,7 +168,7 @@ def aged(flow: Flow, queue: Queue, read: tuple[int, int], operation: str) -> tup
     hit = flow.faults.hit("delete", _occasion(flow, queue, operation, message), "stale-handle")
     if hit is None:
         return read
-    flow.ledger.fault(hit, queue.arn, message.message_id, {"receive": message.receive_count})
+    _note(flow, queue, hit, operation, message, receive=message.receive_count)
     return message.id, _NEVER
 
 
@@ -185,7 +186,7 @@ def not_coming_again(
             good.append(read)
             continue
         visible_ms = flow.clock.now_ms() + int(hit.parameters["delay_ms"])
-        flow.ledger.fault(hit, queue.arn, message.message_id, {"visible_ms": visible_ms})
+        _note(flow, queue, hit, operation, message, visible_ms=visible_ms, receive=message.receive_count)
         _show(flow, queue, [message], visible_ms)
     return good
 
@@ -196,6 +197,12 @@ def _last_received(flow: Flow, queue: Queue, read: tuple[int, int]) -> StoredMes
     if shelf_of(id) != queue.shelf_no:
         return None
     return next((m for m in flow.store.get([id]) if m.receive_count == receive_count), None)
+
+
+def _note(
+    flow: Flow, queue: Queue, hit: Hit, operation: str, message: NewMessage | StoredMessage, **detail: int
+) -> None:
+    flow.ledger.fault(hit, queue.arn, message.message_id, {"operation": operation, **detail})
 
 
 def _occasion(flow: Flow, queue: Queue, operation: str, message: NewMessage | StoredMessage | None = None) -> Occasion:

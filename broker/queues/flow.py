@@ -131,11 +131,11 @@ class Flow:
             return []
         receive = fifo.receive if queue.fifo else standard.receive
         messages = receive(self, queue, limit, now_ms, visible_ms)
-        if "receive" in self.faults.points:
-            messages = faults.on_receive(self, queue, messages, now_ms)
         queue.in_flight_bound += len(messages)
         if messages and self.ledger.is_on:
             self.ledger.delivered(queue.arn, messages)
+        if "receive" in self.faults.points:
+            return faults.on_receive(self, queue, messages, now_ms)
         return messages
 
     def sift(self, queue: Queue, received: list[StoredMessage], now_ms: int) -> list[StoredMessage]:
@@ -149,7 +149,7 @@ class Flow:
         if len(good) != len(received):
             self.delete(queue, [m.id for m in received if m.sent_ms <= oldest_ms])
             if self.ledger.is_on:
-                self.ledger.expired(queue.arn, [m.message_id for m in received if m.sent_ms <= oldest_ms])
+                self.ledger.expired(queue.arn, [(m.id, m.message_id) for m in received if m.sent_ms <= oldest_ms])
             dead = [m for m in received if m.receive_count > limit and m.sent_ms > oldest_ms]
             if dead and target is not None:
                 dead_letters.move(self, queue, target, dead, now_ms)
@@ -272,8 +272,8 @@ class Flow:
             queue.purge_sequence = None
             self.store.put_queue(queue.record())
 
-    def _message_ids(self, ids: Sequence[int]) -> list[str]:
-        return [message_id for message_id, _ in self.store.identify(ids).values()]
+    def _message_ids(self, ids: Sequence[int]) -> list[tuple[int, str]]:
+        return [(id, message_id) for id, (message_id, _) in self.store.identify(ids).items()]
 
     def forget_later(self) -> None:
         """Makes the appointment for dropping deduplication ids whose five minutes are over."""

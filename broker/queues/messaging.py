@@ -227,11 +227,11 @@ class Messaging:
                 )
             sent.append(Sent(message_id, digest, attributes_md5, trace_md5, number))
         if new:
+            if self.ledger.is_on:
+                self.ledger.sent(queue.arn, new)
             if "send" in self._faults.points:
                 new = faults.on_send(self._flow, queue, new, operation)
             self._flow.insert(queue, new)
-            if self.ledger.is_on:
-                self.ledger.sent(queue.arn, new)
             if queue.fifo:
                 self._flow.forget_later()
         return sent
@@ -287,14 +287,14 @@ class Messaging:
                 new[queue].append(message)
             else:
                 new[queue] = [message]
-        if "send" in self._faults.points:
-            new = {queue: faults.on_send(self._flow, queue, sent, "Deliver") for queue, sent in new.items()}
-        self._flow.insert_all(new)
         if noted:
             for queue, messages in new.items():
                 for message in messages:
                     arrival = noted[message.message_id]
                     self.ledger.arrived(queue.arn, message, arrival.origin, via=arrival.via)
+        if "send" in self._faults.points:
+            new = {queue: faults.on_send(self._flow, queue, sent, "Deliver") for queue, sent in new.items()}
+        self._flow.insert_all(new)
 
     def _is_repeated(self, arrival: Arrival, now_ms: int) -> bool:
         queue = arrival.queue
@@ -509,7 +509,7 @@ class Messaging:
         self._store.set_visible([id], now_ms + timeout_s * 1000)
         if self.ledger.is_on:
             message_id, _ = self._store.identify([id])[id]
-            self.ledger.changed(queue.arn, message_id, receive_count, now_ms + timeout_s * 1000)
+            self.ledger.changed(queue.arn, id, message_id, receive_count, now_ms + timeout_s * 1000)
         if queue.fifo:
             fifo.regroup(self._flow, queue, state.group_id or "")
         elif timeout_s == 0:

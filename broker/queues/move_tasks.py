@@ -204,4 +204,4 @@ class MoveTasks:
         new = copy._replace(message_id=self._entropy.uuid())
         flow.insert(destination, [new])
         if flow.ledger.is_on:
-            flow.ledger.redriven(source.arn, destination.arn, message.message_id, new)
+            flow.ledger.redriven(source.arn, destination.arn, message, new)

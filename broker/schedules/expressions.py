@@ -12,6 +12,7 @@ well take some of it.
 import re
 from bisect import bisect_left
 from calendar import monthrange, timegm
+from functools import lru_cache
 from typing import NamedTuple
 
 _MINUTE_MS = 60_000
@@ -138,6 +139,7 @@ class Cron(NamedTuple):
         return self.hours[at] * 60 + self.minutes[0] if at < len(self.hours) else None
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Rate | Cron:
     """Raises InvalidScheduleExpression."""
     if rate := _RATE.fullmatch(text):

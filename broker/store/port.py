@@ -768,6 +768,7 @@ class LedgerEntry(NamedTuple):
     broker/ledger/events.py; 0 and "" where there is nothing to say. Names are in the table of names, 0 is nobody."""
 
     id: int  # grows with each
+    message_key: int  # the row id of a queue's message; 0 where it is of none, or of one that nobody knows
     message_id: str  # "" where it is about the whole resource
     at_ms: int
     event: str
@@ -780,7 +781,12 @@ class LedgerEntry(NamedTuple):
 
 
 class LedgerStore(Protocol):
-    """What happened to messages. Reads see the entries up to `through` only, so that pages of a read agree."""
+    """What happened to messages. Reads see the entries up to `through` only, so that pages of a read agree.
+
+    Entries of queues' messages are found by their keys, which grow as messages come: what is written together lies
+    together in the index. By its id, which is random, only the first entry of such a message is found, and all others
+    by it.
+    """
 
     def load_names(self) -> list[tuple[int, str]]: ...
 
@@ -818,14 +824,25 @@ class LedgerStore(Protocol):
         resource_nos: Sequence[int] | None = None,
         events: Sequence[str] | None = None,
         through: int | None = None,
+        keyless: bool = False,
     ) -> list[LedgerEntry]:
-        """Those with a higher id; None means all resources, all events."""
+        """Those with a higher id; None means all resources, all events. `keyless`: only those without a key."""
+        ...
+
+    def key_of(self, message_id: str, resource_no: int) -> int:
+        """Of a message in a queue; 0 where that is not known."""
+        ...
+
+    def by_key(
+        self, resource_nos: Sequence[int], after: tuple[int, int], through: int, limit: int
+    ) -> list[LedgerEntry]:
+        """Those with a key, by key and id, from the one after this place on."""
         ...
 
     def by_message(
         self, resource_nos: Sequence[int], after: tuple[str, int], through: int, limit: int
     ) -> list[LedgerEntry]:
-        """By message and id, from the one after this place on."""
+        """Those without a key, by message and id, from the one after this place on."""
         ...
 
     def repeated_origins(self, event: str, resource_nos: Sequence[int], through: int) -> list[tuple[str, int]]:

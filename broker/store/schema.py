@@ -275,6 +275,7 @@ CREATE TABLE ledger_name (name_no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE
 
 CREATE TABLE ledger_entry (
     id INTEGER PRIMARY KEY,
+    message_key INTEGER NOT NULL,
     message_id TEXT NOT NULL,
     at_ms INTEGER NOT NULL,
     event TEXT NOT NULL,
@@ -285,7 +286,8 @@ CREATE TABLE ledger_entry (
     origin TEXT NOT NULL,
     detail TEXT NOT NULL
 );
-CREATE INDEX ledger_message ON ledger_entry (message_id);
+CREATE INDEX ledger_key ON ledger_entry (message_key) WHERE message_key <> 0;
+CREATE INDEX ledger_message ON ledger_entry (message_id) WHERE message_key = 0 OR event = 'sent';
 CREATE INDEX ledger_origin ON ledger_entry (origin) WHERE origin <> '';
 """
 

@@ -1,7 +1,7 @@
 """The ledger's tables in SQLite. Each method is one or two statements; what they mean stands in `port.py`.
 
-Entries lie in the order they were made, so that writing is appending and dropping the oldest is one range. The index
-by message brings each message's entries together for who reads them; SQLite adds the id to it, so they come in order.
+Entries lie in the order they were made, so that writing is appending and dropping the oldest is one range. The indexes
+bring each message's entries together for who reads them; SQLite adds the id to each, so they come in order.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from broker.store.port import LedgerEntry
 
-_INSERT = "INSERT INTO ledger_entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_COLUMNS = "id, message_id, at_ms, event, resource_no, by_no, number, until_ms, origin, detail"
+_INSERT = "INSERT INTO ledger_entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = "id, message_key, message_id, at_ms, event, resource_no, by_no, number, until_ms, origin, detail"
+_NAMED = "(message_key = 0 OR event = 'sent')"  # as the index ledger_message has it
 
 
 def _among(column: str, values: Sequence[object] | None) -> str:
@@ -62,11 +63,23 @@ class SqliteLedgerStore:
     # reading
 
     def of_message(self, message_id: str, limit: int, event: str | None = None) -> list[LedgerEntry]:
-        return self._read(
-            "ledger_entry INDEXED BY ledger_message WHERE message_id = ?1 AND (?2 IS NULL OR event = ?2) ORDER BY id",
-            (message_id, event),
-            limit,
-        )
+        rows = self._execute(
+            f"WITH named AS MATERIALIZED (SELECT {_COLUMNS} FROM ledger_entry INDEXED BY ledger_message "
+            f"WHERE message_id = ?1 AND {_NAMED}) "
+            "SELECT * FROM named WHERE ?2 IS NULL OR event = ?2 UNION "
+            f"SELECT {_COLUMNS} FROM ledger_entry INDEXED BY ledger_key WHERE message_key <> 0 "
+            "AND message_key IN (SELECT message_key FROM named) AND (?2 IS NULL OR event = ?2) ORDER BY id LIMIT ?3",
+            (message_id, event, limit),
+        ).fetchall()
+        return list(map(LedgerEntry._make, rows))
+
+    def key_of(self, message_id: str, resource_no: int) -> int:
+        row = self._execute(
+            "SELECT message_key FROM ledger_entry INDEXED BY ledger_message WHERE message_id = ? AND resource_no = ? "
+            f"AND event = 'sent' AND {_NAMED} ORDER BY id DESC LIMIT 1",
+            (message_id, resource_no),
+        ).fetchone()
+        return 0 if row is None else int(row[0])
 
     def of_origin(self, origin: str, limit: int) -> list[LedgerEntry]:
         return self._read(
@@ -76,7 +89,7 @@ class SqliteLedgerStore:
     def of_range(self, resource_nos: Sequence[int], shard_id: str, place: int, limit: int) -> list[LedgerEntry]:
         return self._read(
             "ledger_entry INDEXED BY ledger_message WHERE message_id = ?1 AND number <= ?2 AND until_ms >= ?2 "
-            f"AND {_among('resource_no', resource_nos)} ORDER BY id",
+            f"AND {_NAMED} AND {_among('resource_no', resource_nos)} ORDER BY id",
             (shard_id, place, *resource_nos),
             limit,
         )
@@ -89,11 +102,22 @@ class SqliteLedgerStore:
         resource_nos: Sequence[int] | None = None,
         events: Sequence[str] | None = None,
         through: int | None = None,
+        keyless: bool = False,
     ) -> list[LedgerEntry]:
         return self._read(
             f"ledger_entry WHERE id > ?1 AND (?2 IS NULL OR id <= ?2) AND {_among('resource_no', resource_nos)} "
-            f"AND {_among('event', events)} ORDER BY id",
+            f"AND {_among('event', events)} {'AND message_key = 0' if keyless else ''} ORDER BY id",
             (id, through, *(resource_nos or ()), *(events or ())),
+            limit,
+        )
+
+    def by_key(
+        self, resource_nos: Sequence[int], after: tuple[int, int], through: int, limit: int
+    ) -> list[LedgerEntry]:
+        return self._read(
+            "ledger_entry INDEXED BY ledger_key WHERE message_key <> 0 AND (message_key, id) > (?, ?) AND id <= ? "
+            f"AND {_among('resource_no', resource_nos)} ORDER BY message_key, id",
+            (*after, through, *resource_nos),
             limit,
         )
 
@@ -102,7 +126,7 @@ class SqliteLedgerStore:
     ) -> list[LedgerEntry]:
         return self._read(
             "ledger_entry INDEXED BY ledger_message WHERE (message_id, id) > (?, ?) AND id <= ? "
-            f"AND {_among('resource_no', resource_nos)} ORDER BY message_id, id",
+            f"AND {_NAMED} AND {_among('resource_no', resource_nos)} ORDER BY message_id, id",
             (*after, through, *resource_nos),
             limit,
         )

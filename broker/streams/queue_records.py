@@ -14,7 +14,7 @@ over. So a last receive can still be acknowledged, also late, until it is receiv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -81,6 +81,7 @@ class QueueRecords:
         self._store = store
         self._clock = registry.clock
         self._commit = registry.commit
+        self._ledger = registry.ledger
         self._lines: dict[tuple[str, bool], _Line] = {}  # by queue's ARN, and whether for dead letters
         self._touched: dict[tuple[str, bool], None] = {}
         self._sweeper = Sweeper(registry.clock, registry.commit, lambda: store.sweep(SWEEP_ROWS))
@@ -117,7 +118,7 @@ class QueueRecords:
     ) -> list[Received] | Waiter[Received]:
         self._commit.enter()
         key = queue.arn, dead
-        take = partial(self._take, key, limit, visibility_timeout_s)
+        take = partial(self._take_for, self._ledger.by, key, limit, visibility_timeout_s)
         found = take()
         # One that is CREATING or DELETING "does not deliver": who asks waits as for an empty one.
         if found or not wait_s or self._ending:
@@ -125,6 +126,15 @@ class QueueRecords:
         waiter = Waiter(self._lines.setdefault(key, _Line()), take, self._clock, self._clock.now_ms() + wait_s * 1000)
         self._appoint_wake(key)
         return waiter
+
+    def _take_for(self, by: str, key: tuple[str, bool], limit: int, visibility_timeout_s: int | None) -> list[Received]:
+        """What is noted is of who asked, also where it waited meanwhile."""
+        ledger = self._ledger
+        asking, ledger.by = ledger.by, by
+        try:
+            return self._take(key, limit, visibility_timeout_s)
+        finally:
+            ledger.by = asking
 
     def _take(self, key: tuple[str, bool], limit: int, visibility_timeout_s: int | None) -> list[Received]:
         arn, dead = key
@@ -152,6 +162,10 @@ class QueueRecords:
             count = receive_count + row.dead_receive_count + dead
             received.append(Received(handle, record, row.first_received_ms, count))
         self._put(queue, rows)
+        if rows and self._ledger.is_on:
+            self._ledger.delivered_records(
+                arn, [(one.record.sequence_number, one.receive_count) for one in received], visible_ms
+            )
         if rows and queue.expiry is None:
             self._appoint_expiry(queue, min(row.arrival_ms for row in rows) + queue.stream.retention_ms)
         return received
@@ -209,7 +223,17 @@ class QueueRecords:
         rows, outcomes = self._last_deliveries(queue, dead, handles)
         if rows:
             self._store.delete(queue.queue_no, [row.id for row in rows.values()])
+        if self._ledger.is_on:
+            self._note(queue, rows.values(), self._ledger.acknowledged_record)
         return outcomes
+
+    def _note(self, queue: StreamQueue, rows: Iterable[QueuedRecord], note: Callable[[str, str, int], None]) -> None:
+        shards = {shard.shard_no: shard for shard in queue.stream.shards.values()}
+        for row in rows:
+            shard = shards.get(shelf_of(row.id))
+            if shard is not None:
+                number = str(shard.sequence_number(sequence_of(row.id), row.arrival_ms))
+                note(queue.arn, number, row.receive_count + row.dead_receive_count)
 
     def restore(self, queue: StreamQueue, handles: Sequence[str]) -> list[DomainError | None]:
         """Dead letters become records like others, visible at once."""
@@ -243,6 +267,9 @@ class QueueRecords:
         now_ms = self._clock.now_ms()
         rows, outcomes = self._last_deliveries(queue, dead, [handle for handle, _ in entries], in_flight=True)
         self._put(queue, [row._replace(visible_ms=now_ms + timeouts_s[handle] * 1000) for handle, row in rows.items()])
+        if self._ledger.is_on:
+            for handle, row in rows.items():
+                self._note(queue, [row], partial(self._ledger.changed_record, now_ms + timeouts_s[handle] * 1000))
         return outcomes
 
     def _put(self, queue: StreamQueue, rows: Sequence[QueuedRecord]) -> None:

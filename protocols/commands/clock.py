@@ -65,6 +65,9 @@ def _do(clock: ClockControl, options: argparse.Namespace) -> dict[str, Any]:
     return clock.show()
 
 
+READING_MS = 10  # two clocks are not read at the same moment
+
+
 def as_text(state: dict[str, Any]) -> str:
     """`2026-12-01T00:00:00.000Z, frozen, 10d before the machine's`"""
     from broker.durations import show_duration
@@ -75,7 +78,7 @@ def as_text(state: dict[str, Any]) -> str:
     elif state["speed"] != 1:
         parts.append(f"{state['speed']:g} times as fast as real time")
     offset_ms = round(state["offset_ms"])
-    if offset_ms:
+    if abs(offset_ms) > READING_MS:
         rounded_ms = abs(offset_ms) if abs(offset_ms) < 1_000 else abs(offset_ms) // 1_000 * 1_000
         parts.append(f"{show_duration(rounded_ms)} {'ahead of' if offset_ms > 0 else 'behind'} the machine's time")
     if state["dates"] != "broker":

@@ -130,9 +130,7 @@ def _kinds(options: argparse.Namespace) -> int:
         document["kinds"] = [kind for kind in document["kinds"] if kind["fault"] == options.kind]
         if not document["kinds"]:
             near = suggestion(options.kind, kinds.KINDS, " `sidebus faults kinds` lists them all.")
-            raise CommandError(
-                f"There is no fault {options.kind!r}{near or '; `sidebus faults kinds` lists them all'}."
-            )
+            raise CommandError(f"There is no fault {options.kind!r}.{near}")
     show(options, document, kinds_as_text)
     return 0
 
@@ -223,6 +221,7 @@ def kinds_as_text(document: dict[str, Any]) -> str:
             at = "; ".join(f"{service} {', '.join(names)}" for service, names in kind["operations"].items())
             lines.append(f"      at {at}{'' if kind['fifo'] else '; never at FIFO queues'}")
         lines += [f"      {parameter['name']:<14} {_about(parameter)}" for parameter in kind["parameters"]]
+        lines.append(f"      sidebus faults add {kind['example']}")
     lines += ["", "WHAT EVERY RULE MAY HAVE"]
     lines += [f"  {general['name']:<12} {general['text']}" for general in document["rule"]]
     return "\n".join(lines)

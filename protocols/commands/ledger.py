@@ -86,7 +86,7 @@ def _verdict(ledger: LedgerControl, options: argparse.Namespace) -> int:
     form = options.format or ("json" if getattr(options, "json", False) else "text")
     verdict = ledger.verdict(**asked)
     if form == "text":
-        print(verdict)
+        _write(str(verdict).encode())
     elif form == "json":
         print(json.dumps(verdict.document, indent=2, ensure_ascii=False))
     else:
@@ -106,7 +106,6 @@ def as_text(state: dict[str, Any]) -> str:
 def entries_as_text(entries: list[dict[str, Any]]) -> str:
     if not entries:
         return "nothing"
-    shown = ("id", "time", "event", "resource", "message_id")
     rows = [
         (
             entry["id"],
@@ -114,8 +113,14 @@ def entries_as_text(entries: list[dict[str, Any]]) -> str:
             entry["event"],
             str(entry["resource"]).rpartition(":")[2],
             entry["message_id"],
-            " ".join(f"{key}={value}" for key, value in entry.items() if key not in shown and value not in (None, "")),
+            " ".join(str(entry["by"]).split()[:2]),
+            " ".join(f"{name}={value}" for name, value in _detail(entry) if value not in (None, "", 0)),
         )
         for entry in entries
     ]
-    return table(("ID", "TIME", "EVENT", "RESOURCE", "MESSAGE", ""), rows)
+    return table(("ID", "TIME", "EVENT", "RESOURCE", "MESSAGE", "BY", ""), rows)
+
+
+def _detail(entry: dict[str, Any]) -> list[tuple[str, Any]]:
+    shown = ("id", "time", "event", "resource", "message_id", "by", "detail")
+    return [(name, value) for name, value in entry.items() if name not in shown] + list(entry["detail"].items())

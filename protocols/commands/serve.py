@@ -202,9 +202,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _plan(path: str | None, ledger: bool) -> StartPlan | None:
+    if not path and not ledger:
+        return None
     from protocols.start_plan import StartPlan, read_start_plan
 
     plan = read_start_plan(path) if path else StartPlan()
-    if ledger:
-        return plan.with_ledger()
-    return plan if path else None
+    return plan.with_ledger() if ledger else plan

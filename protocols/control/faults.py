@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from broker.faults import Faults, PlanError, kinds, profiles
+from broker.faults import Faults, PlanError
 from protocols.control.answer import Answer
 from protocols.http.message import Request
 from protocols.shapes.model import load
@@ -59,9 +59,13 @@ class FaultsPage:
         return 200, self._faults.show()
 
     def profiles(self, _request: Request) -> Answer:
+        from broker.faults import profiles
+
         return 200, {"profiles": profiles.describe()}
 
     def kinds(self, _request: Request) -> Answer:
+        from broker.faults import kinds
+
         return 200, kinds.describe()
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote
 
 import orjson
@@ -25,16 +25,15 @@ import orjson
 from broker.clock import iso_8601_ms
 from broker.core import Broker
 from broker.ledger import events
-from broker.ledger.queue_verdict import Judge
-from broker.ledger.stream_verdict import StreamJudge
-from broker.ledger.timeline import Place, show
-from broker.ledger.topic_verdict import TopicJudge
-from broker.ledger.verdict import Verdict
 from broker.names import World, is_account, parse_arn, partition_of
 from broker.streams import sequence
 from broker.streams.stream import shard_id
 from protocols.control.answer import Answer, Later, Text
 from protocols.http.message import Request
+
+if TYPE_CHECKING:  # verdicts and time lines are imported when somebody asks for one
+    from broker.ledger.timeline import Place
+    from broker.ledger.verdict import Verdict
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
 MAX_EFFECTS = 10_000  # in one call
@@ -115,10 +114,11 @@ class LedgerPage:
         given = _query(request)
         try:
             after, limit = int(given.get("after", "0")), int(given.get("limit", str(DEFAULT_LIMIT)))
-            if not (0 <= after < 1 << 63 and 1 <= limit <= MAX_LIMIT):
+            if not (0 <= after < 1 << 63 and limit >= 1):
                 raise ValueError
         except ValueError:
-            raise _Wrong(f"after takes a number, and limit one from 1 to {MAX_LIMIT}.") from None
+            raise _Wrong("after takes a number, and limit one from 1 on.") from None
+        limit = min(limit, MAX_LIMIT)
         event = given.get("event")
         if event is not None and event not in events.ALL:
             raise _Wrong(f"{event} is no event of the ledger's: they are {', '.join(events.ALL)}.")
@@ -155,6 +155,8 @@ class LedgerPage:
 
     @_answered
     def message(self, request: Request) -> Answer | Later:
+        from broker.ledger.timeline import show
+
         path = request.target.partition(b"?")[0].decode("latin-1")
         message_id = unquote(path.rpartition("/messages/")[2])
         form = _form(_query(request))
@@ -194,9 +196,15 @@ class LedgerPage:
     def _judge(self, arn: str) -> _Judge:
         parsed = parse_arn(arn)
         if parsed is not None and parsed.service == "sns":
+            from broker.ledger.topic_verdict import TopicJudge
+
             return TopicJudge(self._ledger, arn)
         if parsed is not None and parsed.service == "kinesis" and parsed.resource.startswith("stream/"):
+            from broker.ledger.stream_verdict import StreamJudge
+
             return StreamJudge(self._ledger, arn, _locate)
+        from broker.ledger.queue_verdict import Judge
+
         return Judge(self._ledger, arn)
 
     def _why_nothing(self) -> str:
@@ -206,6 +214,8 @@ class LedgerPage:
 
     def _places(self, number: str) -> list[Place]:
         """The records that a sequence number names: one, as a rule."""
+        from broker.ledger.timeline import Place
+
         read = sequence.read(number)
         if read is None:
             return []

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from broker.faults import Hit, Occasion
-from broker.faults.kinds import DELIVER
+from broker.faults.rule import DELIVER
 from broker.names import parse_arn
 from broker.queues.faults import content
 from protocols.delivery.driver import Delivering, pause, under_way

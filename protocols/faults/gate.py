@@ -131,7 +131,11 @@ class Gate:
             outcome = commit.undone(partial(_waiting_for_nobody, function, call))
             if isinstance(outcome, Later):
                 return function(call)
-            self._note(struck)
+            entries = batches.entries_of(struck.shape.name, struck.given) if struck.occasion.service == "sqs" else []
+            for entry in entries:
+                self._note(struck, entry)
+            if not entries:
+                self._note(struck)
             return outcome
 
         return self._perform(struck, around=None if struck.shape.name == "SubscribeToShard" else undone)
@@ -241,7 +245,10 @@ class Gate:
 
     def _drift(self, hit: Hit) -> None:
         if isinstance(self._broker.clock, SystemClock):
-            self._broker.clock.set_speed(1 + hit.parameters["ppm"] / 1_000_000)
+            try:
+                self._broker.clock.drift(hit.parameters["ppm"])
+            except ClockRefusal as refusal:
+                log.warning("%s: %s", hit.rule, refusal)
 
     def _pause(self, hit: Hit) -> None:
         time.sleep(hit.parameters["for_ms"] / 1000)

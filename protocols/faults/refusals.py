@@ -58,9 +58,12 @@ class Refusal(NamedTuple):
 def error(service: Service, code: str, message: str | None, status: int | None) -> Refusal:
     """An `error` fault's. The code may be the model's name or the query protocol's, or any other."""
     code = _name(service, code)
-    common = None if code in service.errors else _COMMON.get(code)
+    of_model = service.errors.get(code)
+    common = None if of_model is not None else _COMMON.get(code)
     if status is None and common is not None:
         status = common[0]
+    elif status is None and of_model is not None and not of_model.sender_fault:
+        status = of_model.status
     if message is None:
         message = _words(service, code) if common is None else common[1]
     return Refusal(code, message, status)

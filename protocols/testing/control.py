@@ -26,6 +26,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from protocols.plan_file import read_plan_file
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4566"
+PAGE = 1_000  # entries of the ledger, the most that one answer has
 TIMEOUT_S = 600.0
 """An advance of fourteen days is answered when all of them have happened."""
 
@@ -357,7 +358,8 @@ class LedgerControl:
         return self._control.ask("POST", "/_sidebus/ledger", {"enabled": False})
 
     def clear(self, account: str | None = None) -> dict[str, Any]:
-        return self._control.ask("DELETE", "/_sidebus/ledger" + query({"account": account}))
+        """Empties it, or forgets one account: this one, or the one that this client is for."""
+        return self._control.ask("DELETE", "/_sidebus/ledger" + query({"account": account or self._whose["account"]}))
 
     def show(self, message_id: str) -> str:
         """One message's life as a time line; also of a record's sequence number or an event's id."""
@@ -389,16 +391,29 @@ class LedgerControl:
         left = limit
         asked = self._of(asked)
         while left is None or left > 0:
-            page = self._control.ask("GET", "/_sidebus/ledger/entries" + query({**asked, "limit": left}))
+            page = self._control.ask(
+                "GET", "/_sidebus/ledger/entries" + query({**asked, "limit": min(left or PAGE, PAGE)})
+            )
             yield from page["entries"]
             if page["next"] is None:
                 return
             asked["after"] = page["next"]
             left = None if left is None else left - len(page["entries"])
 
-    def effect(self, message_id: str, queue: str | None = None, key: str | None = None) -> dict[str, Any]:
-        """A consumer says that it did the work for a message, which the broker cannot see."""
-        given = {"message_id": message_id, "queue": queue, "key": key}
+    def effect(
+        self,
+        message_id: str,
+        queue: str | None = None,
+        *,
+        stream: str | None = None,
+        key: str | None = None,
+        account: str | None = None,
+        region: str | None = None,
+    ) -> dict[str, Any]:
+        """A consumer says that it did the work for a message, which the broker cannot see. `key` tells effects apart
+        where a message has several."""
+        asked = {"queue": queue, "stream": stream, "account": account, "region": region}
+        given = {"message_id": message_id, "key": key, **self._of(asked)}
         stated = {name: value for name, value in given.items() if value is not None}
         return self._control.ask("POST", "/_sidebus/ledger/effects", stated)
 

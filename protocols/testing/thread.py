@@ -107,6 +107,7 @@ class BrokerThread:
         ) as application:
             now_ms = application.broker.clock.dates_ms
             async with await Listener.start(with_cors(application), now_ms=now_ms) as listener:
+                application.on_cut.append(lambda down_ms: listener.cut(down_ms / 1000))
                 self.url = "http://{}:{}".format(*listener.address)
                 self._ready.set_result(application)
                 await self._stop.wait()

@@ -111,6 +111,25 @@ def test_it_never_goes_backwards_by_itself(steps: list[tuple[str, int]]) -> None
     assert all(earlier <= later for earlier, later in pairwise(seen))
 
 
+def test_it_drifts() -> None:
+    clock, machine = bent()
+    clock.drift(1000)
+    machine.pass_ms(1_000_000)
+    assert clock.now_ms() - START_MS == pytest.approx(1_001_000, abs=1)
+    clock.set_speed(60)
+    clock.drift(-1000)
+    begun_ms = clock.now_ms()
+    machine.pass_ms(1000)
+    assert clock.now_ms() - begun_ms == pytest.approx(59_940, abs=1)
+    clock.freeze()
+    frozen_ms = clock.now_ms()
+    clock.drift(1000)
+    machine.pass_ms(1000)
+    assert clock.now_ms() == frozen_ms
+    with pytest.raises(ClockRefusal):
+        clock.drift(-1_000_000)
+
+
 def test_dates_go_by_the_broker_or_by_the_machine() -> None:
     clock, _ = bent()
     clock.jump(START_MS + DAY_MS)

@@ -354,12 +354,15 @@ def test_order_within_groups(on: Engine) -> None:
     on.advance(60)
     (again,) = on.receive(queue)
     on.delete(queue, again)
-    assert defects(on, queue) == {"processed-out-of-order": 2}
+    assert defects(on, queue) == {"processed-out-of-order": 1}
     for body in ("1", "3", "2", "other"):
         ledger.effect(messages[body].message_id)
     found = verdict(on, queue)
     by_name = {check.name: check.message_ids for check in found.defects}
-    assert by_name["done-out-of-order"] == [messages["3"].message_id]
+    assert by_name["done-out-of-order"] == [messages["2"].message_id]
+    ledger.effect(messages["1"].message_id)
+    by_name = {check.name: check.message_ids for check in verdict(on, queue).defects}
+    assert by_name["done-out-of-order"] == [messages["1"].message_id, messages["2"].message_id]
 
 
 def test_done_and_dead_all_the_same(on: Engine) -> None:
@@ -418,6 +421,18 @@ def test_what_a_fault_has_struck(on: Engine) -> None:
 
 
 # what it looks like
+
+
+def test_what_a_client_is_not_told_was_not_struck(on: Engine) -> None:
+    dead, queue = on.create("dead"), on.create("orders")
+    on.set_redrive(queue, dead, 1)
+    sent = on.send(queue)
+    on.receive(queue, visibility_timeout_s=0)
+    mark = on.broker.ledger.mark()
+    on.receive(queue)
+    on.broker.ledger.struck(hit("done-not-answered"), queue.arn, mark)
+    assert events_of(on, sent.message_id)[-2:] == ["dead-lettered", "sent"]
+    assert verdict(on, queue).faults == {"done-not-answered": 1}
 
 
 def test_the_text_and_the_test_report(on: Engine) -> None:

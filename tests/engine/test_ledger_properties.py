@@ -32,13 +32,23 @@ class Message:
     """Where it is, and what has happened to it so far."""
 
     queue: str
-    account: list[str] = field(default_factory=lambda: ["sent"])
+    account: list[tuple[str, str]] = field(default_factory=list)  # (queue, event)
     sent_ms: int = 0
     first_ms: int = 0
     hidden_ms: int | None = None  # until when its last receive keeps it
     is_here: bool = True
     acknowledged_ms: int = 0
-    asked: set[int] = field(default_factory=set)
+    acknowledged_in: str = ""
+
+    def __post_init__(self) -> None:
+        self.note("sent")
+
+    def note(self, event: str, queue: str | None = None) -> None:
+        self.account.append((queue or self.queue, event))
+
+    def of(self, queue: str) -> list[str]:
+        """The part of its account that is of a queue."""
+        return [event for name, event in self.account if name == queue]
 
 
 @dataclass(frozen=True)
@@ -87,28 +97,32 @@ class Run:
 
     def look(self) -> None:
         """Accounts for what the engine has done of its own accord, by its rows."""
-        there = {m.message_id: name for name in self.names for m in self.engine.listing(self.engine.find(name))}
-        rows = {m.message_id: m for name in self.names for m in self.engine.listing(self.engine.find(name))}
+        listings = {name: self.engine.listing(self.engine.find(name)) for name in self.names}
+        rows = {row.message_id: row for listing in listings.values() for row in listing}
+        there = {row.message_id: name for name, listing in listings.items() for row in listing}
         gone = [id for id, message in self.messages.items() if message.is_here and there.get(id) != message.queue]
         new = [id for id in there if id not in self.messages]
         for id in gone:
             message = self.messages[id]
             message.hidden_ms = None
             if id in there:
+                message.note("dead-lettered")
                 message.queue = there[id]
-                message.account += ["dead-lettered", "sent"]
+                message.note("sent")
                 if self.fifo:  # whose retention begins anew
                     message.sent_ms = self.now_ms
                 continue
             message.is_here = False
             if self.is_expired(message):
-                message.account.append("expired")
+                message.note("expired")
             else:
-                message.account.append("redriven")
+                message.note("redriven")
                 new_id = next(n for n in new if rows[n].body == self.bodies[id])
                 new.remove(new_id)
                 self.moved[new_id] = id
-                self.messages[new_id] = Message(there[new_id], sent_ms=self.now_ms, first_ms=self.now_ms)
+                self.messages[new_id] = Message(
+                    there[new_id], sent_ms=rows[new_id].sent_ms, first_ms=rows[new_id].sent_ms
+                )
                 self.bodies[new_id] = self.bodies[id]
         assert not new
 
@@ -118,7 +132,7 @@ class Run:
     def returns(self) -> None:
         for message in self.messages.values():
             if message.is_here and message.hidden_ms is not None and message.hidden_ms <= self.now_ms:
-                message.account.append("returned")
+                message.note("returned")
                 message.hidden_ms = None
 
     # what clients do
@@ -140,7 +154,7 @@ class Run:
         assert all(id in before for id in self.messages)
         for found in received:
             message = self.messages[found.message_id]
-            message.account.append(f"delivered {found.receive_count}")
+            message.note(f"delivered {found.receive_count}")
             message.hidden_ms = self.now_ms + timeout_s * 1000
             name = self.names[place]
             self.handles.append(Handle(found.message_id, name, self.purges[name], found))
@@ -166,17 +180,15 @@ class Run:
         if handle.purges != self.purges[handle.queue]:
             return
         if is_last:
-            message.account.append(f"acknowledged {number}")
-            message.acknowledged_ms = self.now_ms
+            message.note(f"acknowledged {number}")
+            message.acknowledged_ms, message.acknowledged_in = self.now_ms, message.queue
             message.is_here, message.hidden_ms = False, None
         else:
-            message.account.append(f"stale {number}")
-        message.asked.add(number)
+            message.note(f"stale {number}", handle.queue)
 
     def last_receive(self, message: Message) -> int:
         """In the queue where it is now."""
-        here = message.account[len(message.account) - message.account[::-1].index("sent") - 1 :]
-        return max((int(event.split()[1]) for event in here if event.startswith("delivered")), default=0)
+        return max((int(e.split()[1]) for e in message.of(message.queue) if e.startswith("delivered")), default=0)
 
     def change(self, which: int, timeout_s: int) -> None:
         handle = self.handle(which)
@@ -187,7 +199,7 @@ class Run:
         except DomainError:
             return
         message = self.messages[handle.message_id]
-        message.account.append(f"changed {handle.message.receive_count}")
+        message.note(f"changed {handle.message.receive_count}")
         message.hidden_ms = self.now_ms + timeout_s * 1000
         self.returns()
 
@@ -204,7 +216,7 @@ class Run:
         self.purges[self.names[place]] += 1
         for message in self.messages.values():
             if message.is_here and message.queue == self.names[place]:
-                message.account.append("purged")
+                message.note("purged")
                 message.is_here, message.hidden_ms = False, None
 
     def step(self, steps: int = 1) -> None:
@@ -219,14 +231,14 @@ class Run:
     def check(self) -> None:
         self.commit()
         for id, message in self.messages.items():
-            assert events_of(self.engine, id) == [event.split()[0] for event in message.account], id
+            assert events_of(self.engine, id) == [name_of(event) for _, event in message.account], id
         for place, name in enumerate(self.names):
             self.check_verdict(place, name)
 
     def check_verdict(self, place: int, name: str) -> None:
         found = verdict(self.engine, self.queue(place))
-        lives = [of_queue for m in self.messages.values() for of_queue in [in_queue(m, name)] if of_queue]
-        ends = Counter(life[-1].split()[0] for life in lives)
+        lives = [life for message in self.messages.values() if (life := message.of(name))]
+        ends = Counter([name for name in map(name_of, life) if name != "stale"][-1] for life in lives)
         asked = [
             len({event.split()[1] for event in life if event.startswith(("acknowledged", "stale"))}) for life in lives
         ]
@@ -243,42 +255,17 @@ class Run:
             ("expired", "expired"),
             ("purged", "purged"),
         ):
-            assert counts[shown] == sum(any(e.split()[0] == end for e in life) for life in lives), end
-        assert counts["never_acknowledged"] == ends["returned"] + sum(stale_and_returned(life) for life in lives)
-        spans = [
-            m.acknowledged_ms - m.first_ms for m in self.messages.values() if acknowledged_in(m, name) and not place
-        ]
-        if spans:
+            assert counts[shown] == sum(end in map(name_of, life) for life in lives), end
+        assert counts["never_acknowledged"] == ends["returned"]
+        spans = [m.acknowledged_ms - m.first_ms for m in self.messages.values() if m.acknowledged_in == name]
+        if spans and place == 0:  # the dead letters' began elsewhere
             times = found.document()["send_to_delete_ms"]
             assert times["max"] == max(spans)
             assert times["median"] == sorted(spans)[(len(spans) - 1) // 2]
 
 
-def in_queue(message: Message, name: str) -> list[str]:
-    """The part of its account that is of a queue: the first, or after it became a dead letter."""
-    account = message.account
-    parts: list[list[str]] = []
-    for event in account:
-        if event == "sent":
-            parts.append([])
-        parts[-1].append(event)
-    if len(parts) == 1:
-        return parts[0] if message.queue == name else []
-    return parts[0] if not name.startswith("dead") else parts[1]
-
-
-def acknowledged_in(message: Message, name: str) -> bool:
-    return any(event.startswith("acknowledged") for event in in_queue(message, name))
-
-
-def stale_and_returned(life: list[str]) -> bool:
-    """Whether it has returned, and the last that was noted is a delete that did nothing."""
-    names = [event.split()[0] for event in life]
-    ended = {"acknowledged", "dead-lettered", "redriven", "expired", "purged"} & set(names)
-    if ended or names[-1] != "stale":
-        return False
-    rest = [name for name in names if name != "stale"]
-    return rest[-1] == "returned"
+def name_of(event: str) -> str:
+    return event.split()[0]
 
 
 @pytest.fixture(autouse=True)

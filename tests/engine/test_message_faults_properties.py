@@ -7,6 +7,7 @@ name has it, so `pytest -k 'seed-7'` does it again.
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 from collections import Counter
 from typing import Any
@@ -131,8 +132,10 @@ class Run:
 def play(engine: Engine, seed: int, *, fifo: bool) -> Run:
     run = Run(engine, seed, fifo=fifo)
     engine.broker.faults.load({"seed": seed, "rule": some_rules(run.chance)})
+    engine.broker.ledger.enable()
     for _ in range(STEPS):
         run.step()
+    assert noted(engine) == {name: count for name, count in struck(engine).items() if count}
     undeleted = run.bodies.keys() - run.deleted
     assert undeleted <= run.drain()
     assert engine.listing(run.queue) == engine.listing(run.dead) == []
@@ -163,6 +166,18 @@ def test_the_same_seed_is_the_same_run(new_engine: NewEngine) -> None:
     assert account() == account()
 
 
+def struck(engine: Engine) -> dict[str, int]:
+    return {rule["name"]: rule["struck"] for rule in engine.broker.faults.show()["rules"]}
+
+
+def noted(engine: Engine) -> Counter[str]:
+    """How often each rule has struck, by the ledger."""
+    ledger = engine.broker.ledger
+    ledger.look()
+    entries = ledger.store.after(0, 1_000_000, events=["fault"])
+    return Counter(json.loads(entry.detail)["rule"] for entry in entries)
+
+
 # the profile `aws-like`
 
 MESSAGES = 3_000
@@ -173,10 +188,6 @@ def aws_like(new_engine: NewEngine) -> Engine:
     engine = new_engine()
     engine.broker.faults.load({"profile": "aws-like", "seed": 42})
     return engine
-
-
-def struck(engine: Engine) -> dict[str, int]:
-    return {rule["name"]: rule["struck"] for rule in engine.broker.faults.show()["rules"]}
 
 
 def test_like_aws_a_standard_queue_delivers_each_message_at_least_once_and_none_late(aws_like: Engine) -> None:

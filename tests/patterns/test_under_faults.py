@@ -15,7 +15,7 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,21 +92,37 @@ from patterns.event_source import (
     StartingPosition,
     record_by_record,
 )
+from patterns.fair_scheduling import FairConsumer, FairPolicy
 from patterns.outbox import SqliteInThread
 from patterns.saga import What
+from patterns.topologies import Report, Site, Subscription, fan_out
 
 LIMIT_S = 30
 Rule = dict[str, Any]
 RETRY = RetryPolicy(Fixed(0.02), attempts=50)
 CONSUMER = ConsumerPolicy(
-    handler_timeout_s=5, visibility_s=2, wait_s=1, backoff=Fixed(0), max_receives=1000, call_attempts=50
+    concurrency=4,
+    prefetch=2,
+    handler_timeout_s=5,
+    visibility_s=2,
+    wait_s=1,
+    backoff=Fixed(0),
+    max_receives=1000,
+    call_attempts=50,
 )
+
+
+def impatient() -> float:
+    """The chance that backoffs are drawn from."""
+    return 0.05
 
 
 def batched(operation: str) -> list[str]:
     return [operation, f"{operation}Batch"]
 
 
+# What a lost answer has hidden is there again at once: nobody waits for its visibility timeout.
+JUMPS: Rule = {"fault": "jump", "by": "3s", "operation": "ReceiveMessage", "every": 3, "count": 1000}
 RECEIVING: list[Rule] = [
     {"fault": "duplicate", "name": "twice", "every": 4},
     {"fault": "duplicate", "name": "back", "when": "after-delete", "delay": "100ms", "every": 5},
@@ -116,6 +132,7 @@ ASKING: list[Rule] = [
     {"fault": "done-not-answered", "operation": ["ReceiveMessage", "DeleteMessageBatch"], "every": 5},
     {"fault": "throttle", "operation": ["ReceiveMessage", "DeleteMessageBatch"], "every": 7},
     {"fault": "partial-batch", "operation": "DeleteMessageBatch", "every": 2},
+    JUMPS,
 ]
 SENDING: list[Rule] = [
     {"fault": "done-not-answered", "name": "sent", "operation": batched("SendMessage"), "every": 3},
@@ -125,12 +142,11 @@ DISORDER: list[Rule] = [
     {"fault": "reorder", "window": "2s", "every": 2},
     {"fault": "late", "delay": "150ms", "every": 5},
 ]
-JUMP: Rule = {"fault": "jump", "by": "40s", "at": "200ms"}
 STREAM: list[Rule] = [
-    {"fault": "shard-throttle", "operation": "GetRecords", "every": 4},
-    {"fault": "expired-iterator", "every": 5},
-    {"fault": "repeat-record", "every": 6},
-    {"fault": "done-not-answered", "operation": "GetRecords", "every": 7},
+    {"fault": "shard-throttle", "operation": "GetRecords", "every": 3},
+    {"fault": "expired-iterator", "every": 3},
+    {"fault": "repeat-record", "every": 5},
+    {"fault": "done-not-answered", "operation": "GetRecords", "every": 4},
 ]
 
 
@@ -163,6 +179,10 @@ class Faulty:
         names = [f"ApproximateNumberOfMessages{end}" for end in ("", "NotVisible", "Delayed")]
         found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         return all(count == "0" for count in found.values())
+
+    def visible(self, url: str) -> int:
+        name = "ApproximateNumberOfMessages"
+        return int(self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
 
     def take(self, url: str) -> list[str]:
         bodies: list[str] = []
@@ -226,7 +246,7 @@ def first_in_order(done: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-BODIES = [f"{group}{number:02}" for number in range(12) for group in "abc"]
+BODIES = [f"{group}{number:02}" for number in range(6) for group in "abc"]
 IN_ORDER = first_in_order(BODIES)
 
 # Consumers
@@ -240,10 +260,10 @@ def test_the_batch_consumer_handles_all_of_a_standard_queue(faulty: Faulty, back
         async def handle(message: Message) -> None:
             done[message.body] += 1
 
-        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, url), handle, CONSUMER)
+        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, url), handle, CONSUMER, random=impatient)
         await run_until(consumer, lambda: len(done) == len(BODIES) and faulty.is_empty(url))
 
-    with faulty.plan(*RECEIVING, *ASKING, *DISORDER, JUMP):
+    with faulty.plan(*RECEIVING, *ASKING, *DISORDER):
         faulty.fill(url, BODIES)
         played(play, backend)
     assert set(done) == set(BODIES)
@@ -259,7 +279,7 @@ def test_the_batch_consumer_keeps_the_order_of_groups(faulty: Faulty, backend: s
         async def handle(message: Message) -> None:
             done.append(message.body)
 
-        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, url), handle, CONSUMER)
+        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, url), handle, CONSUMER, random=impatient)
         await run_until(consumer, lambda: faulty.is_empty(url))
 
     early = {"fault": "early-visibility", "after": "20ms", "every": 6}
@@ -277,13 +297,35 @@ def test_the_idempotent_consumer_has_each_effect_once(faulty: Faulty) -> None:
             await anyio.sleep(0.01)
 
         pay_once = Idempotent(MemoryRecords(), pay, by_body, IdempotencyPolicy(handler_timeout_s=2))
-        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, url), pay_once, CONSUMER)
+        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, url), pay_once, CONSUMER, random=impatient)
         await run_until(consumer, lambda: len(effects) == len(BODIES) and faulty.is_empty(url))
 
     with faulty.plan(*RECEIVING, *ASKING, *DISORDER):
         faulty.fill(url, [*BODIES, *BODIES])
         played(play)
     assert effects == dict.fromkeys(BODIES, 1)
+
+
+def test_the_fair_consumer_handles_all_of_its_tenants(faulty: Faulty) -> None:
+    urls, done = {group: faulty.queue(f"tenant-{group}.fifo") for group in "abc"}, list[str]()
+    for group, url in urls.items():
+        faulty.fill(url, [body for body in BODIES if body[0] == group])
+
+    async def play() -> None:
+        async def handle(tenant: str, message: Message) -> None:
+            assert message.body[0] == tenant
+            done.append(message.body)
+
+        clients = {group: Boto3Sqs(faulty.sqs, url) for group, url in urls.items()}
+        policy = FairPolicy(
+            concurrency=4, prefetch=2, handler_timeout_s=5, visibility_s=2, wait_s=1, backoff=Fixed(0), call_attempts=50
+        )
+        consumer = FairConsumer(clients, handle, policy, random=impatient)
+        await run_until(consumer, lambda: all(faulty.is_empty(url) for url in urls.values()))
+
+    with faulty.plan(*ASKING):
+        played(play)
+    assert first_in_order(done) == IN_ORDER
 
 
 def test_the_event_source_of_a_queue(faulty: Faulty) -> None:
@@ -359,7 +401,7 @@ def test_the_lease_consumer_sees_all_in_order(faulty: Faulty, backend: str) -> N
         kinesis = InThreads(stream.kinesis)
         keepers = []
         for name in ("a", "b"):
-            reader = ShardReader(kinesis, stream.name, handle, limit=5, poll_s=0.1, attempts=20, backoff=Fixed(0.02))
+            reader = ShardReader(kinesis, stream.name, handle, limit=3, poll_s=0.1, attempts=20, backoff=Fixed(0.02))
             policy = LeasePolicy(lease_s=1.5, handover_s=0.5, sync_s=0.3, backoff=Fixed(0.1))
             keepers.append(LeaseKeeper(store, name, Shards(kinesis, stream.name), reader, policy))
         async with anyio.create_task_group() as tasks:
@@ -370,7 +412,7 @@ def test_the_lease_consumer_sees_all_in_order(faulty: Faulty, backend: str) -> N
                 keeper.stop()
 
     rules = [
-        {"fault": "error", "code": "InternalServerError", "service": "dynamodb", "every": 6, "from": "300ms"},
+        {"fault": "error", "code": "InternalServerError", "operation": ["UpdateItem", "PutItem", "Scan"], "every": 6},
         {"fault": "reshard", "operation": "GetRecords", "count": 1},
     ]
     with faulty.plan(*STREAM, *rules):
@@ -389,7 +431,7 @@ def test_the_event_source_of_a_stream(faulty: Faulty, factor: int) -> None:
 
         policy = KinesisSourcePolicy(
             starting_position=StartingPosition.TRIM_HORIZON,
-            batch_size=4,
+            batch_size=max(1, 3 // factor),
             parallelization_factor=factor,
             poll_s=0.1,
             call_attempts=50,
@@ -489,7 +531,7 @@ def test_the_outbox_sends_all_in_order_and_the_inbox_counts_each_once(faulty: Fa
             if connection.execute(*inbox.row(identifier)).rowcount:
                 effects[message.body] += 1
 
-        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, standard), handle, CONSUMER)
+        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, standard), handle, CONSUMER, random=impatient)
         async with anyio.create_task_group() as tasks:
             for relay in relays:
                 tasks.start_soon(relay.run)
@@ -565,7 +607,7 @@ def test_a_choreography_reacts_once_to_events_in_any_order(faulty: Faulty) -> No
             correlation, kind = message.body.split()
             await choreography.handle(kind, correlation, {})
 
-        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, url), handle, CONSUMER)
+        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, url), handle, CONSUMER, random=impatient)
         await run_until(consumer, lambda: len(reacted) == len(orders) and faulty.is_empty(url))
 
     with faulty.plan(*RECEIVING, *ASKING, *DISORDER):
@@ -591,7 +633,7 @@ def test_a_claim_check_brings_each_body_and_leaves_none_behind(faulty: Faulty, t
             assert len(message.body) == 30
             done.add(message.body[:3])
 
-        consumer = BatchConsumer(ClaimCheckSqs(Boto3Sqs(faulty.sqs, url), check), handle, CONSUMER)
+        consumer = BatchConsumer(ClaimCheckSqs(Boto3Sqs(faulty.sqs, url), check), handle, CONSUMER, random=impatient)
         await run_until(consumer, lambda: len(done) == len(BODIES))
 
     with faulty.plan(*SENDING, *ASKING, *DISORDER, {"fault": "duplicate", "every": 4}):
@@ -614,7 +656,7 @@ def test_contracts_are_read_in_their_latest_version(faulty: Faulty) -> None:
             quarantined.add(message.body)
 
         client = Boto3Sqs(faulty.sqs, url)
-        consumer = BatchConsumer(client, orders.handler(handle), CONSUMER, quarantine=quarantine)
+        consumer = BatchConsumer(client, orders.handler(handle), CONSUMER, quarantine=quarantine, random=impatient)
         await run_until(consumer, lambda: len(read) == 11 and bool(quarantined) and faulty.is_empty(url))
 
     with faulty.plan(*RECEIVING, *ASKING):
@@ -624,7 +666,22 @@ def test_contracts_are_read_in_their_latest_version(faulty: Faulty) -> None:
     assert quarantined == {'{"cents": "x"}'}
 
 
+class Patient:
+    """For what leaves retries to its client: boto3's own wait for seconds."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
+        async def call(**parameters: Any) -> Any:
+            return await retry(lambda: getattr(self._client, operation)(**parameters), RETRY)
+
+        return call
+
+
 def test_dead_letters_are_redriven_and_none_is_lost(faulty: Faulty) -> None:
+    bodies = BODIES[:9]
+    wanted = {body for body in bodies if body[0] != "c"}
     live, dead, mended = faulty.queue("live"), faulty.queue("dead"), faulty.queue("mended.fifo")
 
     async def play() -> None:
@@ -643,27 +700,26 @@ def test_dead_letters_are_redriven_and_none_is_lost(faulty: Faulty) -> None:
         policy = ConsumerPolicy(
             handler_timeout_s=5, visibility_s=2, wait_s=1, backoff=Fixed(0), max_receives=1, call_attempts=50
         )
-        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, live), handle, policy, quarantine=quarantine)
-        await run_until(consumer, lambda: len(put_aside) == len(BODIES) and faulty.is_empty(live))
-        tool = DeadLetters(sqs, dead, hold_s=2)
+        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, live), handle, policy, quarantine=quarantine, random=impatient)
+        await run_until(consumer, lambda: len(put_aside) == len(bodies) and faulty.is_empty(live))
+        tool = DeadLetters(Patient(sqs), dead, hold_s=1)
 
         def decide(message: Message) -> Send | Keep:
-            if error_of(message) != "KeyError":
+            # A receive whose answer was lost counts: what comes again is quarantined unhandled.
+            assert error_of(message) in ("KeyError", "ValueError", "TooManyReceives")
+            if message.body[0] == "c":
                 return Keep()
             entry = {**entry_of(message, mended, attributes={}), "MessageGroupId": "all"}
             return Send(mended, {**entry, "MessageDeduplicationId": message.body})
 
-        wanted = {body for body in BODIES if body[0] != "c"}
-        arrived = set[str]()
-        while arrived != wanted:
-            with suppress(Exception):  # what failed has stayed where it was
-                await tool.redrive(decide)
-            arrived |= set(await anyio.to_thread.run_sync(lambda: retried(lambda: faulty.take(mended))))
+        while await anyio.to_thread.run_sync(lambda: faulty.visible(mended)) < len(wanted):
+            await tool.redrive(decide, rate_per_s=100)
 
-    with faulty.plan(*SENDING, *ASKING):
-        for body in BODIES:
+    with faulty.plan(*SENDING, *ASKING[:-1]):
+        for body in bodies:
             retried(lambda body=body: faulty.sqs.send_message(QueueUrl=live, MessageBody=body))
         played(play)
+    assert sorted(faulty.take(mended)) == sorted(wanted)
 
 
 def test_requests_are_answered_by_the_right_answer(faulty: Faulty) -> None:
@@ -676,7 +732,9 @@ def test_requests_are_answered_by_the_right_answer(faulty: Faulty) -> None:
         async def shout(message: Message) -> str:
             return message.body.upper()
 
-        consumer = BatchConsumer(Boto3Sqs(faulty.sqs, url), Responder(sqs, shout, name="shop"), CONSUMER)
+        consumer = BatchConsumer(
+            Boto3Sqs(faulty.sqs, url), Responder(sqs, shout, name="shop"), CONSUMER, random=impatient
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(consumer.run)
             async with Requester(sqs, wait_s=1) as requester:
@@ -695,6 +753,28 @@ def test_requests_are_answered_by_the_right_answer(faulty: Faulty) -> None:
     with faulty.plan(*SENDING, {"fault": "duplicate", "every": 3}, {"fault": "reorder", "every": 2}, ASKING[1]):
         played(play)
     assert answers == {body: body.upper() for body in BODIES[:8]}
+
+
+def test_a_topology_is_there_after_some_attempts(faulty: Faulty) -> None:
+    async def play() -> None:
+        site = Site("shop", sqs=InThreads(faulty.sqs), sns=InThreads(faulty.client("sns")))
+
+        async def build() -> Report:
+            report = await fan_out(site, "orders", {"all": Subscription(), "tea": Subscription()})
+            assert report.is_complete
+            return report
+
+        report = await retry(build, RETRY)
+        assert (await fan_out(site.looking(), "orders", {"all": Subscription(), "tea": Subscription()})).is_complete
+        assert len(report.queue_urls) >= 2
+
+    making = ["CreateQueue", "CreateTopic", "Subscribe", "SetQueueAttributes"]
+    rules: list[Rule] = [
+        {"fault": "done-not-answered", "operation": making, "every": 2, "count": 6},
+        {"fault": "throttle", "operation": making, "every": 3, "count": 4},
+    ]
+    with faulty.plan(*rules):
+        played(play)
 
 
 # Calls

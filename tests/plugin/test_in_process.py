@@ -194,7 +194,7 @@ def test_the_faults_of_requests_are_seen_as_over_a_socket(sidebus: SidebusInProc
 
 
 def test_a_latency_passes_by_the_brokers_clock(sidebus: SidebusInProcess, sqs: Any) -> None:
-    with sidebus.faults.add(fault="latency", service="sqs", fixed="40s"):
+    with sidebus.faults.add(fault="latency", service="sqs", delay="40s"):
         sqs.list_queues()
     assert passed_s(sidebus) == 40
 

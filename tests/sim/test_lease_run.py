@@ -50,7 +50,7 @@ CRASH_CHANCE = 0.6  # of who goes
 SLOW_S = 0.08  # at most, that a handler takes for one record in ten
 LIMIT_S = 120.0  # for what is left when all has been put
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])  # boto3 takes half a second to import
+CONTEXT.set_forkserver_preload(["anyio._backends._asyncio", "boto3", "patterns", "pytest"])  # a second of importing
 
 
 class Handled(NamedTuple):

@@ -35,15 +35,22 @@ VERSIONS = {"sqs": "2012-11-05", "sns": "2010-03-31", "sts": "2011-06-15"}
 PLAN = {
     "seed": 7,
     "rule": [
-        {"name": "slow down", "fault": "throttle", "service": "kinesis", "operation": "PutRecord", "probability": 0.3},
-        {"name": "broken", "fault": "error", "service": "sqs", "operation": "ListQueues", "code": "InternalFailure",
-         "probability": 0.5},
-        {"name": "half", "fault": "partial-batch", "service": "sqs", "operation": "SendMessageBatch",
-         "probability": 0.5, "fraction": 0.5},
-        {"name": "nothing", "fault": "empty-receive", "resource": "plain", "probability": 0.5},
-        {"name": "twice", "fault": "duplicate", "resource": "plain", "probability": 0.5},
+        {"fault": "throttle", "service": "kinesis", "operation": "PutRecord", "probability": 0.2},
+        {"fault": "error", "operation": "ListQueues", "code": "InternalFailure", "probability": 0.5},
+        {"fault": "partial-batch", "operation": "SendMessageBatch", "fraction": 0.5},
+        {"fault": "answered-not-done", "operation": "SendMessage", "resource": "plain", "probability": 0.3},
+        {"fault": "done-not-answered", "how": "error", "operation": "DeleteMessage", "probability": 0.3},
+        {"fault": "empty-receive", "resource": "plain", "probability": 0.2},
+        {"fault": "duplicate", "resource": "plain", "probability": 0.3},
+        {"fault": "late", "delay": "4s", "resource": "plain", "probability": 0.3},
+        {"fault": "reorder", "window": "10s", "resource": "one", "probability": 0.5},
+        {"fault": "early-visibility", "fraction": 0.5, "resource": "plain", "probability": 0.3},
+        {"fault": "stale-handle", "resource": "plain", "probability": 0.2},
+        {"fault": "shard-throttle", "operation": "PutRecords", "probability": 0.3},
+        {"fault": "repeat-record", "resource": "s", "probability": 0.3},
+        {"fault": "lag", "growth_per_s": 10, "resource": "s"},
     ],
-}  # fmt: skip
+}
 
 
 class Endpoint:
@@ -99,7 +106,7 @@ class Run:
     def close(self) -> None:
         self._connection.close()
 
-    def control(self, method: str, page: str, document: object) -> Any:
+    def control(self, method: str, page: str, document: object = None) -> Any:
         body = json.dumps(document)
         self._connection.request(method, f"/_sidebus/{page}", body, {"Host": HOST, "Content-Type": "application/json"})
         response = self._connection.getresponse()
@@ -320,13 +327,16 @@ def script(run: Run, endpoint: Endpoint) -> None:
 def play(start_sidebus: Callable[..., Any], endpoint: Endpoint, tmp_path: Path) -> Callable[..., Any]:
     """Plays the script against a new process. Returns its answers, and what was delivered to the endpoint."""
 
-    def play(hash_seed: int, seed: int, plan: object = None) -> tuple[list[tuple[str, bytes]], list[bytes]]:
+    def play(hash_seed: int, seed: int, plan: Any = None) -> tuple[list[tuple[str, bytes]], list[bytes]]:
         start = tmp_path / "start.json"
         start.write_text(json.dumps({"clock": {"at": START, "frozen": True}, **(plan or {})}))
         sidebus = start_sidebus("--seed", seed, "--plan", start, PYTHONHASHSEED=str(hash_seed))
         endpoint.taken.clear()
         with closing(Run(sidebus.url)) as run:
             script(run, endpoint)
+            rules = run.control("GET", "faults").get("rules", [])
+        assert [rule["name"] for rule in rules if not rule["struck"]] == []
+        assert len(rules) == (len(plan["rule"]) if plan else 0)
         sidebus.stop()
         return run.said, list(endpoint.taken)
 

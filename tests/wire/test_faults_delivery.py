@@ -86,7 +86,7 @@ def bent(start_sidebus: StartSidebus, endpoint_server: Endpoint) -> Sidebus:
 def chaos(bent: Sidebus, account: str) -> Iterator[Chaos]:
     chaos = Chaos(bent, account)
     yield chaos
-    chaos.clear()
+    chaos.end()
 
 
 class Hook:

@@ -25,7 +25,7 @@ def bent(start_sidebus: StartSidebus) -> Sidebus:
 def chaos(bent: Sidebus, account: str) -> Iterator[Chaos]:
     chaos = Chaos(bent, account)
     yield chaos
-    chaos.clear()
+    chaos.end()
 
 
 @pytest.fixture

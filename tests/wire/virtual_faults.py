@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from conftest import Sidebus
@@ -15,13 +16,16 @@ class Chaos:
         self.sidebus = sidebus
         self._account = account
         self._call("POST", "clock", {"freeze": True})
+        self._call("POST", "ledger", {"enabled": True})
 
     def plan(self, *rules: dict[str, Any], seed: int = 1) -> None:
         """Puts these rules in force in place of those that were."""
+        self._call("DELETE", "ledger")
         own = [{"account": self._account, **rule} for rule in rules]
         self._call("PUT", "faults", {"seed": seed, "rule": own})
 
     def profile(self, name: str, seed: int) -> None:
+        self._call("DELETE", "ledger")
         self._call("PUT", "faults", {"profile": name, "seed": seed})
 
     def clear(self) -> None:
@@ -30,6 +34,18 @@ class Chaos:
     def struck(self) -> dict[str, int]:
         """How often each rule has struck, by its name."""
         return {rule["name"]: rule["struck"] for rule in self._call("GET", "faults").get("rules", ())}
+
+    def noted(self) -> dict[str, int]:
+        """The same by the ledger, of those that have struck."""
+        entries = self._call("GET", "ledger/entries?event=fault&limit=1000")["entries"]
+        return Counter(entry["detail"]["rule"] for entry in entries)
+
+    def end(self) -> None:
+        """After a test: each strike stands in the ledger, and no rule is left."""
+        struck = {name: count for name, count in self.struck().items() if count}
+        noted = self.noted()
+        self.clear()
+        assert not struck or noted == struck
 
     def advance(self, by: str) -> None:
         self._call("POST", "clock", {"advance": by})
