@@ -162,12 +162,9 @@ class Ledger:
         client is told of them: one note for each message, or one for none."""
         if not self.is_on:
             return
-        resource_no = self._names.get(resource, 0)
-        found = {
-            entry.message_id: entry.number
-            for entry in map(LedgerEntry._make, self._pending)
-            if entry.id > mark and entry.message_id and entry.resource_no == resource_no and entry.event not in _UNTOLD
-        }
+        self.write()
+        entries = self.store.after(mark, -1, resource_nos=self.numbers_of(resource))
+        found = {e.message_id: e.number for e in entries if e.message_id and e.event not in _UNTOLD}
         for message_id, number in found.items():
             self.fault(hit, resource, message_id, {**(detail or {}), "receive": number})
         if not found:
@@ -311,7 +308,7 @@ class Ledger:
                 and before.by_no == (self._names.get(self.by, 0) if self.by else 0)
                 and before.at_ms == self._clock.now_ms()
             ):
-                self._pending[-1] = tuple(before._replace(until_ms=last))
+                self._pending[-1] = before._replace(until_ms=last)
                 return
         self._add(events.PUT, arn, shard_id, 0, first, last)
 

@@ -37,6 +37,7 @@ class Life:
         "group",
         "ignored",
         "message_id",
+        "received_ms",
         "receives",
         "stale",
         "until_ms",
@@ -49,7 +50,7 @@ class Life:
         self.arrived_ms = 0
         self.group = ""
         self.until_ms = 0  # hidden until
-        self.deliveries = 0
+        self.deliveries = self.received_ms = 0
         self.receives: dict[int, int] = {}  # receive number -> the entry of its first delivery
         self.asked: set[int] = set()  # receives whose handle was used in a delete, with effect or without
         self.ignored: set[int] = set()  # receives whose entry in a batch failed, and that were not tried again
@@ -63,6 +64,8 @@ class Life:
     def add(self, entry: LedgerEntry) -> None:
         event, number = entry.event, entry.number
         if event == events.DELIVERED:
+            if not self.deliveries:
+                self.received_ms = entry.at_ms
             self.deliveries += 1
             self.receives.setdefault(number, entry.id)
             self.until_ms = entry.until_ms

@@ -52,9 +52,11 @@ class Judge:
         self._nos = ledger.numbers_of(arn)
         self._through = ledger.look()
         self._now_ms = ledger.now_ms()
-        # First what is of no message that is known, then message by message.
-        self._keyless = True
-        self._key, self._id = 0, 0
+        # First what is of no message that is known, then message by message. A queue on a stream knows its records by
+        # their sequence numbers only.
+        self._on_stream = ":kinesis:" in arn
+        self._keyless = not self._on_stream
+        self._key, self._message_id, self._id = 0, "", 0
         self._life: Life | None = None
         self._counts: Counter[str] = Counter()
         self._states: Counter[str] = Counter()
@@ -83,14 +85,20 @@ class Judge:
             self._keyless = len(page) == PAGE_ENTRIES
             self._id = page[-1].id if self._keyless else 0
             return True
-        page = store.by_key(self._nos, (self._key, self._id), self._through, PAGE_ENTRIES)
+        if self._on_stream:
+            page = store.by_message(self._nos, (self._message_id, self._id), self._through, PAGE_ENTRIES)
+        else:
+            page = store.by_key(self._nos, (self._key, self._id), self._through, PAGE_ENTRIES)
         life = self._life
         for entry in page:
-            if entry.message_key != self._key or life is None:
+            if not entry.message_id:
+                self._about_all(entry)
+                continue
+            if life is None or entry.message_key != self._key or entry.message_id != self._message_id:
                 if life is not None:
                     self._judge(life)
                 life = Life(entry.message_id)
-                self._key = entry.message_key
+                self._key, self._message_id = entry.message_key, entry.message_id
             life.add(entry)
             if self._failed_sends and entry.event in (events.SENT, events.DEDUPLICATED):
                 self._tried_again(entry)
@@ -123,6 +131,8 @@ class Judge:
     def _judge(self, life: Life) -> None:
         for kind, _ in life.faults:
             self._faults[kind] += 1
+        if self._on_stream and life.receives:  # it came when it was first received
+            life.arrived_id, life.arrived_ms = min(life.receives.values()), life.received_ms
         if not life.arrived_id:  # what it began with is gone: half a life is not judged
             self._counts["unknown"] += 1
             return

@@ -105,7 +105,7 @@ CONSUMER = ConsumerPolicy(
     prefetch=2,
     handler_timeout_s=5,
     visibility_s=2,
-    wait_s=1,
+    wait_s=0,
     backoff=Fixed(0),
     max_receives=1000,
     call_attempts=50,
@@ -122,7 +122,7 @@ def batched(operation: str) -> list[str]:
 
 
 # What a lost answer has hidden is there again at once: nobody waits for its visibility timeout.
-JUMPS: Rule = {"fault": "jump", "by": "3s", "operation": "ReceiveMessage", "every": 3, "count": 1000}
+JUMPS: Rule = {"fault": "jump", "by": "3s", "operation": "ReceiveMessage", "every": 12, "count": 1000}
 RECEIVING: list[Rule] = [
     {"fault": "duplicate", "name": "twice", "every": 4},
     {"fault": "duplicate", "name": "back", "when": "after-delete", "delay": "100ms", "every": 5},
@@ -318,7 +318,7 @@ def test_the_fair_consumer_handles_all_of_its_tenants(faulty: Faulty) -> None:
 
         clients = {group: Boto3Sqs(faulty.sqs, url) for group, url in urls.items()}
         policy = FairPolicy(
-            concurrency=4, prefetch=2, handler_timeout_s=5, visibility_s=2, wait_s=1, backoff=Fixed(0), call_attempts=50
+            concurrency=4, prefetch=2, handler_timeout_s=5, visibility_s=2, wait_s=0, backoff=Fixed(0), call_attempts=50
         )
         consumer = FairConsumer(clients, handle, policy, random=impatient)
         await run_until(consumer, lambda: all(faulty.is_empty(url) for url in urls.values()))
@@ -341,7 +341,7 @@ def test_the_event_source_of_a_queue(faulty: Faulty) -> None:
                 raise RuntimeError("not at the first time")
             done.append(record["body"])
 
-        policy = SqsSourcePolicy(report_batch_item_failures=True, visibility_s=1, wait_s=1, call_attempts=50)
+        policy = SqsSourcePolicy(report_batch_item_failures=True, visibility_s=1, wait_s=0, call_attempts=50)
         function = Function(record_by_record(handle), timeout_s=0.5)
         source = SqsEventSource(Boto3Sqs(faulty.sqs, url), "arn:aws:sqs:us-east-1:0:events.fifo", function, policy)
         await run_until(source, lambda: faulty.is_empty(url))
@@ -698,7 +698,7 @@ def test_dead_letters_are_redriven_and_none_is_lost(faulty: Faulty) -> None:
             put_aside[message.body] += 1
 
         policy = ConsumerPolicy(
-            handler_timeout_s=5, visibility_s=2, wait_s=1, backoff=Fixed(0), max_receives=1, call_attempts=50
+            handler_timeout_s=5, visibility_s=2, wait_s=0, backoff=Fixed(0), max_receives=1, call_attempts=50
         )
         consumer = BatchConsumer(Boto3Sqs(faulty.sqs, live), handle, policy, quarantine=quarantine, random=impatient)
         await run_until(consumer, lambda: len(put_aside) == len(bodies) and faulty.is_empty(live))
