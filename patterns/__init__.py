@@ -77,11 +77,10 @@ from patterns.lease import (
     LeaseKeeper,
     LeasePolicy,
     LeaseStore,
-    MemoryLeases,
-    ShardReader,
-    Shards,
 )
-from patterns.lease_stores import DynamoDbLeases, SqliteLeases
+from patterns.lease_readers import FanOutReader, ShardReader, Shards
+from patterns.lease_records import KeyedRecords, PerKey
+from patterns.lease_stores import DynamoDbLeases, MemoryLeases, SqliteLeases
 from patterns.outbox import Inbox, Lag, Outbox, OutboxRow, Relay, RelayPolicy, create_tables, fifo_entry, queue_entry
 from patterns.request_reply import (
     Answer,

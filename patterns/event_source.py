@@ -35,7 +35,9 @@ import anyio.to_thread
 
 from patterns.batch_consumer import BATCH, MAX_VISIBILITY_S, MAX_WAIT_S, Message, SqsClient
 from patterns.event_filter import queue_filter, stream_filter
-from patterns.lease import HeldLease, Lease, LeaseKeeper, LeasePolicy, LeaseStore, MemoryLeases, Shards
+from patterns.lease import HeldLease, Lease, LeaseKeeper, LeasePolicy, LeaseStore
+from patterns.lease_readers import Shards
+from patterns.lease_stores import MemoryLeases
 from patterns.outbox import wall_ms
 from patterns.retry import Backoff, FullJitter, RetryPolicy, retry
 

@@ -1,4 +1,4 @@
-"""Leases in a table: SQLite through aiosqlite, or DynamoDB. The stores for `patterns.lease` that processes share.
+"""Where leases are kept: in memory, or for processes that share them in a table, SQLite through aiosqlite or DynamoDB.
 
 The rule is the protocol's: one compare-and-set a call, by the lease's version. Reads of DynamoDB are consistent.
 """
@@ -10,13 +10,50 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
+from patterns.aws_errors import error_code
 from patterns.lease import Lease
 
 if TYPE_CHECKING:
     import aiosqlite
 
 _COLUMNS = "key, parents, owner, fence, version, checkpoint, is_done, wanted_by"
+
+
+class MemoryLeases:
+    """A `LeaseStore` for the workers of one process, and for tests."""
+
+    def __init__(self) -> None:
+        self._leases: dict[str, Lease] = {}
+
+    async def all(self) -> Sequence[Lease]:
+        await anyio.lowlevel.checkpoint()
+        return list(self._leases.values())
+
+    async def get(self, key: str) -> Lease | None:
+        await anyio.lowlevel.checkpoint()
+        return self._leases.get(key)
+
+    async def create(self, lease: Lease) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return self._leases.setdefault(lease.key, lease) is lease
+
+    async def replace(self, old: Lease, new: Lease) -> bool:
+        await anyio.lowlevel.checkpoint()
+        found = self._leases.get(old.key)
+        if found is None or found.version != old.version:
+            return False
+        self._leases[new.key] = new
+        return True
+
+    async def delete(self, lease: Lease) -> bool:
+        await anyio.lowlevel.checkpoint()
+        found = self._leases.get(lease.key)
+        if found is None or found.version != lease.version:
+            return False
+        del self._leases[lease.key]
+        return True
 
 
 class SqliteLeases:
@@ -111,7 +148,7 @@ class DynamoDbLeases:
                 BillingMode="PAY_PER_REQUEST",
             )
         except Exception as error:
-            if _code(error) != "ResourceInUseException":
+            if error_code(error) != "ResourceInUseException":
                 raise
         while True:
             answer = await self._client.describe_table(TableName=self._table)
@@ -157,7 +194,7 @@ class DynamoDbLeases:
         try:
             await call
         except Exception as error:
-            if _code(error) == "ConditionalCheckFailedException":
+            if error_code(error) == "ConditionalCheckFailedException":
                 return False
             raise
         return True
@@ -198,10 +235,3 @@ def _from_item(item: Mapping[str, Any]) -> Lease:
         item["isDone"]["BOOL"],
         text("wantedBy"),
     )
-
-
-def _code(error: Exception) -> str | None:
-    """What AWS calls an error, of a botocore ClientError."""
-    response: Any = getattr(error, "response", {})
-    code: str | None = response.get("Error", {}).get("Code")
-    return code

@@ -118,12 +118,12 @@ class Ledger:
         """Forgets what happened in an account, or everything: for tests."""
         if not self.count and not self._pending:
             return
-        if account is None:
-            self.clear()
-            return
         self.write()
-        mine = [no for name, no in self._names.items() if (arn := parse_arn(name)) and arn.account == account]
-        if mine:
+        resources = {no: arn.account for name, no in self._names.items() if (arn := parse_arn(name)) is not None}
+        mine = [no for no, owner in resources.items() if owner == account]
+        if account is None or len(mine) == len(resources) > 0:
+            self.clear()  # at once, however much it is
+        elif mine:
             self._commit.enter()
             self.count -= self.store.drop_of(mine)
             self._commit.then(self._committed)

@@ -15,17 +15,9 @@ from typing import Any
 import anyio
 
 from patterns.demos import say
-from patterns.lease import (
-    FanOutReader,
-    HeldLease,
-    LeaseHappening,
-    LeaseKeeper,
-    LeasePolicy,
-    PerKey,
-    Records,
-    ShardReader,
-    Shards,
-)
+from patterns.lease import HeldLease, LeaseHappening, LeaseKeeper, LeasePolicy
+from patterns.lease_readers import FanOutReader, ShardReader, Shards
+from patterns.lease_records import PerKey, Records
 from patterns.lease_stores import DynamoDbLeases
 from patterns.threads import InThreads
 
@@ -33,7 +25,7 @@ ROUNDS, KEYS = 20, 8
 
 
 async def run(client: Callable[[str], Any]) -> None:
-    logging.getLogger("patterns.lease").setLevel(logging.ERROR)
+    logging.getLogger("patterns").setLevel(logging.ERROR)
     kinesis, dynamodb, name = client("kinesis"), client("dynamodb"), f"demo-{uuid.uuid4()}"
     kinesis.create_stream(StreamName=name, ShardCount=2)
     kinesis.get_waiter("stream_exists").wait(StreamName=name)

@@ -161,7 +161,6 @@ class Gate:
     def _latency(self, struck: Struck) -> Cancel:
         self._note(struck)
         cancels: list[Cancel | None] = []
-
         clock, ledger = self._broker.clock, self._broker.ledger
 
         def go_on() -> None:

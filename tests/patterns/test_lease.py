@@ -37,7 +37,9 @@ from patterns import (
     Shards,
     SqliteLeases,
 )
-from patterns.lease import FanOutReader, KeyedRecords, PerKey, Records, Watch, plan, startable
+from patterns.lease import Watch, plan, startable
+from patterns.lease_readers import FanOutReader
+from patterns.lease_records import KeyedRecords, PerKey, Records
 from patterns.threads import InThreads
 from protocols.http.message import Answer, Request, Response, StreamingResponse
 from protocols.wire import eventstream

@@ -122,7 +122,7 @@ def batched(operation: str) -> list[str]:
 
 
 # What a lost answer has hidden is there again at once: nobody waits for its visibility timeout.
-JUMPS: Rule = {"fault": "jump", "by": "3s", "operation": "ReceiveMessage", "every": 12, "count": 1000}
+JUMPS: Rule = {"fault": "jump", "by": "3s", "operation": "ReceiveMessage", "every": 5, "count": 1000}
 RECEIVING: list[Rule] = [
     {"fault": "duplicate", "name": "twice", "every": 4},
     {"fault": "duplicate", "name": "back", "when": "after-delete", "delay": "100ms", "every": 5},

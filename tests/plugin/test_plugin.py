@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ pytest_plugins = ["pytester"]
 
 INSTALLED = "sidebus" in {entry.name for entry in entry_points(group="pytest11")}
 PLUGIN = [] if INSTALLED else ["-p", "protocols.pytest_plugin"]
+ASYNCIO = "asyncio_default_fixture_loop_scope = function" if find_spec("pytest_asyncio") else ""  # or it warns
 QUIET = ["-p", "no:cacheprovider", "-p", "no:randomly"]
 
 
@@ -31,7 +33,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(tests: str, *arguments: str, ini: str = "", subprocess: bool = False) -> pytest.RunResult:
         pytester.makepyfile(test_it="import os, boto3, pytest\n" + tests)
-        pytester.makeini(f"[pytest]\nfilterwarnings = error\n{ini}")
+        pytester.makeini(f"[pytest]\nfilterwarnings = error\n{ASYNCIO}\n{ini}")
         start = pytester.runpytest_subprocess if subprocess else pytester.runpytest
         return start(*PLUGIN, *QUIET, *arguments)
 
@@ -348,9 +350,7 @@ def test_with_pytest_trio(run: Any) -> None:
 
 def test_with_pytest_asyncio(run: Any) -> None:
     pytest.importorskip("pytest_asyncio")
-    ini = "asyncio_default_fixture_loop_scope = function"
-    tests = f"{ASYNC}\n@pytest.mark.asyncio\nasync def test_it(sidebus): await work(sidebus)"
-    run(tests, ini=ini).assert_outcomes(passed=1)
+    run(f"{ASYNC}\n@pytest.mark.asyncio\nasync def test_it(sidebus): await work(sidebus)").assert_outcomes(passed=1)
 
 
 # what it costs ------------------------------------------------------------------------------------
@@ -369,6 +369,25 @@ def test_who_does_not_use_it_pays_nothing() -> None:
     imported = python(program + "print(*sorted(set(sys.modules) - before))").split()
     assert [name for name in imported if name.startswith(("broker", "asyncio", "anyio", "boto"))] == []
     assert len(imported) < 8
+
+
+LATER = (
+    "broker.faults.reading",
+    "broker.ledger.verdict",
+    "broker.matching.index",
+    "broker.tables.expressions",
+    "cryptography",
+    "hypercorn",
+    "httpx",
+    "protocols.aws.sqs",
+)
+
+
+def test_a_start_imports_nothing_that_only_some_requests_need() -> None:
+    program = "import sys; from protocols.testing.thread import BrokerThread; BrokerThread().start().stop(); "
+    imported = python(program + "print(*sys.modules)").split()
+    assert "broker.core" in imported
+    assert sorted(set(LATER) & set(imported)) == []
 
 
 STOPWATCH = """

@@ -28,16 +28,9 @@ from anyio.abc import TaskStatus
 from botocore.config import Config
 from sidecar import seed_of_this_run
 
-from patterns.lease import (
-    FanOutReader,
-    HeldLease,
-    LeaseKeeper,
-    LeasePolicy,
-    PerKey,
-    Records,
-    ShardReader,
-    Shards,
-)
+from patterns.lease import HeldLease, LeaseKeeper, LeasePolicy
+from patterns.lease_readers import FanOutReader, ShardReader, Shards
+from patterns.lease_records import PerKey, Records
 from patterns.lease_stores import DynamoDbLeases
 from patterns.threads import InThreads
 
