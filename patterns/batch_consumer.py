@@ -1,8 +1,9 @@
 """A consumer of an SQS queue: many messages at once, each FIFO group in order, none lost, and it knows how to stop.
 
-Three parts. `ConsumerPolicy` has the numbers and what follows from them; `Lanes` says which of the messages in hand may
-start (both pure: no clock, no chance, no I/O); `BatchConsumer` drives them over an `SqsClient`. The rule: a message is
-in hand, with its lease kept alive, until its deletion is answered; the next of its group starts only after that.
+Three parts. `ConsumerPolicy` has the numbers and what follows from them; `GroupLanes` says which of the messages in
+hand may start (both pure: no clock, no chance, no I/O); `BatchConsumer` drives them, or other `Lanes`, over an
+`SqsClient`. The rule: a message is in hand, with its lease kept alive, until its deletion is answered; the next of its
+group starts only after that.
 Cancelling the consumer is a crash: nothing is given back, what was in hand comes again after its visibility timeout.
 Ugly: SQS has no "mine is still the lease?", so a lease counts as lost a little before it ends by our own clock.
 """
@@ -146,9 +147,10 @@ class ConsumerPolicy:
 
 @dataclass(eq=False, slots=True)
 class Held:
-    """A message in hand. `lease_end_s` by the event loop's clock."""
+    """A message in hand. Times by the event loop's clock."""
 
     message: Message
+    arrived_s: float
     lease_end_s: float
     is_lost: bool = False
     scope: anyio.CancelScope | None = None  # of its handler, while that runs
@@ -159,12 +161,44 @@ class Held:
         return f"alone {self.message.receipt_handle}" if group is None else f"group {group}"
 
 
-class Lanes:
-    """Work in hand. A FIFO group is a lane, any other message has its own; one at a time starts in a lane."""
+class Lanes(Protocol):
+    """Work in hand, and what of it may start. A FIFO group is a lane, any other message has its own (`held.lane`).
 
-    def __init__(self) -> None:
+    Each message is added, started, at rest when its handler is done, and finished when its deletion is answered; one at
+    a time in a lane. What is drained or let go is forgotten.
+    """
+
+    def add(self, held: Held) -> None: ...
+
+    def start(self) -> Held | None:
+        """The next that may start, or None. Its lane waits until `finish`."""
+        ...
+
+    def rest(self, held: Held) -> None:
+        """Its handler has come to its end: another lane may start."""
+        ...
+
+    def finish(self, held: Held, *, ok: bool) -> list[Held]:
+        """It has come to an end. If not a good one, those behind it are let go: they must not overtake it."""
+        ...
+
+    def close(self) -> None:
+        """Nothing starts any more."""
+        ...
+
+    def drain(self) -> list[Held]:
+        """Lets go of all that have not started."""
+        ...
+
+
+class GroupLanes:
+    """Lanes in the order in which they became ready, `concurrency` at once."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._room = concurrency
         self._waiting: dict[str, deque[Held]] = {}  # every lane that has work, also when that has started
         self._ready: deque[str] = deque()
+        self._is_closed = False
 
     def add(self, held: Held) -> None:
         if held.lane in self._waiting:
@@ -174,11 +208,15 @@ class Lanes:
             self._ready.append(held.lane)
 
     def start(self) -> Held | None:
-        """The next that may start, or None. Its lane rests until `finish`."""
-        return self._waiting[self._ready.popleft()].popleft() if self._ready else None
+        if self._is_closed or not self._room or not self._ready:
+            return None
+        self._room -= 1
+        return self._waiting[self._ready.popleft()].popleft()
+
+    def rest(self, held: Held) -> None:
+        self._room += 1
 
     def finish(self, held: Held, *, ok: bool) -> list[Held]:
-        """It has come to an end. If not a good one, those behind it are let go: they must not overtake it."""
         waiting = self._waiting[held.lane]
         let_go = [] if ok else list(waiting)
         if ok and waiting:
@@ -187,8 +225,10 @@ class Lanes:
             del self._waiting[held.lane]
         return let_go
 
+    def close(self) -> None:
+        self._is_closed = True
+
     def drain(self) -> list[Held]:
-        """Lets go of all that have not started."""
         let_go = [held for waiting in self._waiting.values() for held in waiting]
         for lane in self._ready:
             del self._waiting[lane]
@@ -235,6 +275,9 @@ class BatchConsumer:
     An error or a timeout of the handler lets the message come again by the policy's backoff. After `max_receives`, or
     at `Poison`, it goes to `quarantine` with its error and is deleted when that returns; without `quarantine` it stays
     with the queue and its redrive policy. `on_event` is told what happens and must not raise. One `run` an object.
+
+    `lanes` and `on_ready` are for who lets many consumers share something (see fair_scheduling): `on_ready` is called
+    when something may start, instead of `start_ready`, which is then the caller's to call.
     """
 
     def __init__(
@@ -246,6 +289,8 @@ class BatchConsumer:
         quarantine: Quarantine | None = None,
         on_event: OnEvent = log_event,
         random: Callable[[], float] = chance_source.random,
+        lanes: Lanes | None = None,
+        on_ready: Callable[[], None] | None = None,
     ) -> None:
         self.policy = policy or ConsumerPolicy()
         self._client = client
@@ -254,14 +299,19 @@ class BatchConsumer:
         self._tell = on_event
         self._random = random
         self._tasks: anyio.abc.TaskGroup
-        self._lanes = Lanes()
+        self._lanes = lanes or GroupLanes(self.policy.concurrency)
+        self._on_ready = on_ready or self.start_ready
         self._held: set[Held] = set()
-        self._running = 0
         self._stopping = anyio.Event()
         self._changed = anyio.Event()
         self._deletions: deque[_Deletion] = deque()
         self._deletion_wanted = anyio.Event()
         self._visibility = anyio.Lock()  # a heartbeat must not undo a backoff
+
+    @property
+    def in_hand(self) -> int:
+        """How many messages: waiting, with their handlers, or about to be deleted."""
+        return len(self._held)
 
     def stop(self) -> None:
         """Begins a graceful end. What has started is finished, what has not goes back to the queue, and `run` returns.
@@ -269,6 +319,7 @@ class BatchConsumer:
         It takes at most the longer of the poll under way (`wait_s`) and the handlers' timeout, and SQS's answers.
         """
         self._stopping.set()
+        self._lanes.close()
         self._wake()
 
     async def run(self) -> None:
@@ -288,7 +339,7 @@ class BatchConsumer:
     async def _poll(self) -> Exception | None:
         policy, failures = self.policy, 0
         while not self._stopping.is_set():
-            wanted = policy.wanted(len(self._held))
+            wanted = policy.wanted(self.in_hand)
             if not wanted:
                 await self._changed.wait()
                 continue
@@ -305,15 +356,15 @@ class BatchConsumer:
                 await self._pause(_CALL_BACKOFF.delay_s(failures, 0.0, self._random()))
                 continue
             failures = 0
-            lease_end_s = anyio.current_time() + policy.lease_s
-            arrived = [Held(message, lease_end_s) for message in messages]
+            now_s = anyio.current_time()
+            arrived = [Held(message, now_s, now_s + policy.lease_s) for message in messages]
             self._held.update(arrived)
             for held in arrived:
                 self._tell(Happening.RECEIVED, held.message, None)
                 self._lanes.add(held)
             if self._stopping.is_set():
-                await self._give_back(self._lanes.drain())
-            self._start_ready()
+                await self.give_back(dict.fromkeys(self._lanes.drain(), 0))
+            self._on_ready()
         return None
 
     async def _pause(self, delay_s: float) -> None:
@@ -326,16 +377,13 @@ class BatchConsumer:
 
     async def _drain(self) -> None:
         await self._stopping.wait()
-        await self._give_back(self._lanes.drain())
+        await self.give_back(dict.fromkeys(self._lanes.drain(), 0))
 
     # Working
 
-    def _start_ready(self) -> None:
-        while self._running < self.policy.concurrency and not self._stopping.is_set():
-            held = self._lanes.start()
-            if held is None:
-                return
-            self._running += 1
+    def start_ready(self) -> None:
+        """Starts what its lanes let start."""
+        while (held := self._lanes.start()) is not None:
             self._tasks.start_soon(self._work, held)
 
     async def _work(self, held: Held) -> None:
@@ -352,8 +400,8 @@ class BatchConsumer:
                 error, happening = failed, Happening.FAILED
         else:
             happening = Happening.FAILED
-        self._running -= 1
-        self._start_ready()
+        self._lanes.rest(held)
+        self._on_ready()
         if happening is Happening.FAILED:
             ok = False
         else:
@@ -365,13 +413,13 @@ class BatchConsumer:
             happening = Happening.LEASE_LOST
         self._held.discard(held)
         self._tell(happening, message, error)
-        let_go = self._lanes.finish(held, ok=ok)
-        self._start_ready()
+        let_go = dict.fromkeys(self._lanes.finish(held, ok=ok), 0)
+        self._on_ready()
         if happening is Happening.FAILED:
-            await self._give_back(let_go, {held: policy.retry_visibility_s(message.receive_count, self._random())})
+            again_s = policy.retry_visibility_s(message.receive_count, self._random())
+            await self.give_back(let_go, failed={held: again_s})
         else:
-            await self._give_back(let_go)
-        self._wake()
+            await self.give_back(let_go)
 
     async def _handle(self, held: Held) -> Exception | None:
         if held.is_lost or self._is_over(held):
@@ -442,17 +490,16 @@ class BatchConsumer:
             log.warning("visibility of %d messages not changed: %r", len(by_handle), error)
             return dict.fromkeys(by_handle, Refusal(repr(error), sender_fault=False))
 
-    async def _give_back(self, let_go: list[Held], failed: Mapping[Held, int] | None = None) -> None:
-        """What failed comes again when its time has come, what has not started at once. In order, for a group's sake.
+    async def give_back(self, after_s: Mapping[Held, int], *, failed: Mapping[Held, int] | None = None) -> None:
+        """What its lanes have let go of comes again after so long, behind what failed. In order, for a group's sake.
 
         It is one try: if SQS does not hear it, their visibility timeout does the same later.
         """
-        for held in let_go:
+        for held in after_s:
             self._held.discard(held)
             self._tell(Happening.LET_GO, held.message, None)
-        changes = [*(failed or {}).items(), *((held, 0) for held in let_go)]
         async with self._visibility:
-            for batch in _tens(changes):
+            for batch in _tens([*(failed or {}).items(), *after_s.items()]):
                 await self._change(dict(batch))
         self._wake()
 

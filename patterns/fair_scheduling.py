@@ -14,7 +14,7 @@ import math
 import random as chance_source
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
@@ -25,9 +25,7 @@ from patterns.batch_consumer import (
     MAX_VISIBILITY_S,
     BatchConsumer,
     ConsumerPolicy,
-    Happening,
     Held,
-    Lanes,
     Message,
     OnEvent,
     Quarantine,
@@ -427,19 +425,24 @@ class FairConsumer:
                     self._tell_noisy(tenant, now)
             noisy = {tenant: now for tenant, now in usage.items() if now.is_noisy}
 
-    def _start_ready(self) -> None:
-        while self._running < self.policy.concurrency:
-            taken = self.rounds.take()
-            if taken is None:
-                return
+    def _give_turns(self) -> None:
+        while self._running < self.policy.concurrency and (taken := self.rounds.take()) is not None:
             self._running += 1
-            turn = taken[1]
-            turn.member.start(turn.lane)
+            _, turn = taken
+            turn.member.take_turn(turn.lane)
 
-    def _ended(self, tenant: str) -> None:
+    def _begin_turn(self, tenant: str, held: Held) -> None:
+        now_s = anyio.current_time()
+        waited_s = now_s - held.arrived_s
+        sent_ms = held.message.attributes.get("SentTimestamp")
+        if sent_ms is not None and held.message.receive_count == 1:  # later, it did not wait for us all the time
+            waited_s = max(waited_s, (self._now_ms() - int(sent_ms)) / 1000)
+        self.neighbours.began(tenant, waited_s, now_s)
+
+    def _end_turn(self, tenant: str) -> None:
         self._running -= 1
         self.rounds.done(tenant)
-        self._start_ready()
+        self.neighbours.ended(tenant, anyio.current_time())
 
 
 class _Turn(NamedTuple):
@@ -447,76 +450,8 @@ class _Turn(NamedTuple):
     lane: str
 
 
-class _FairLanes(Lanes):
-    """Lanes whose readiness is a turn in the rounds of all."""
-
-    def __init__(self, member: _Member, rounds: Rounds[_Turn], lease_s: float) -> None:
-        super().__init__()
-        self._member = member
-        self._rounds = rounds
-        self._lease_s = lease_s
-        self._offered: dict[str, str] = {}  # the tenants of lanes that have a turn to come
-        self._arrived_s: dict[str, float] = {}  # of their first messages
-        self._started: set[str] = set()
-
-    def add(self, held: Held) -> None:
-        if held.lane in self._waiting:
-            self._waiting[held.lane].append(held)
-        else:
-            self._waiting[held.lane] = deque([held])
-            self._offer(held.lane, held)
-
-    def _offer(self, lane: str, held: Held) -> None:
-        tenant = self._member.tenant_of(held.message)
-        self._offered[lane] = tenant
-        self._arrived_s[lane] = held.lease_end_s - self._lease_s
-        self._rounds.add(tenant, _Turn(self._member, lane), self._member.cost_of(held.message))
-
-    def begin(self, lane: str) -> tuple[Held, float]:
-        """It is its turn: the message, and since when it was in hand."""
-        del self._offered[lane]
-        self._started.add(lane)
-        return self._waiting[lane].popleft(), self._arrived_s.pop(lane)
-
-    def finish(self, held: Held, *, ok: bool) -> list[Held]:
-        self._started.discard(held.lane)
-        waiting = self._waiting[held.lane]
-        if ok and waiting and not self._member.is_stopping:
-            self._offer(held.lane, waiting[0])
-            return []
-        del self._waiting[held.lane]
-        return list(waiting)
-
-    def drain(self) -> list[Held]:
-        let_go = [held for waiting in self._waiting.values() for held in waiting]
-        self.withdraw(self._offered)
-        self._waiting = {lane: deque() for lane in self._started}
-        return let_go
-
-    def withdraw(self, lanes: Iterable[str]) -> None:
-        for lane in list(lanes):
-            self._rounds.remove(self._offered.pop(lane), _Turn(self._member, lane))
-            del self._arrived_s[lane]
-
-    def excess(self, parts: Mapping[str, int], before_s: float) -> list[Held]:
-        """Takes out what waits since before then and is more than its tenant's part: the last ones, and no group's."""
-        count: Counter[str] = Counter()
-        found: list[Held] = []
-        for lane, tenant in list(self._offered.items()):
-            count[tenant] += 1
-            (first, *behind) = self._waiting[lane]
-            is_old = self._arrived_s[lane] <= before_s
-            if count[tenant] > parts[tenant] and is_old and not behind and first.message.ordered_group is None:
-                self.withdraw([lane])
-                del self._waiting[lane]
-                found.append(first)
-        return found
-
-
-class _Member(BatchConsumer):
+class _Member:
     """One queue's consumer. What it may start, and when, the rounds say."""
-
-    _lanes: _FairLanes
 
     def __init__(self, fair: FairConsumer, tenant: str | None, client: SqsClient) -> None:
         policy = fair.policy
@@ -524,20 +459,43 @@ class _Member(BatchConsumer):
             # Room for a whole turn: who cannot fill it has less than its share.
             prefetch = math.ceil(policy.prefetch * policy.quantum(tenant))
             policy = replace(policy, concurrency=policy.of_a_tenant or policy.concurrency, prefetch=prefetch)
-        super().__init__(
-            client, self._call, policy, quarantine=fair._quarantine, on_event=fair._tell, random=fair._random
-        )
+        self.has_received = False
         self._fair = fair
         self._tenant = tenant
-        self._park = policy.park
-        self._patience_s = policy.patience_s
-        self._lanes = _FairLanes(self, fair.rounds, policy.lease_s)
-        self._arrived_s: dict[Held, float] = {}
-        self.has_received = False
+        self._lanes = _FairLanes(fair, self)
+        self._consumer = BatchConsumer(
+            client,
+            lambda message: fair._handler(self.tenant_of(message), message),
+            policy,
+            quarantine=fair._quarantine,
+            on_event=fair._tell,
+            random=fair._random,
+            lanes=self._lanes,
+            on_ready=self._is_ready,
+        )
 
-    @property
-    def is_stopping(self) -> bool:
-        return self._stopping.is_set()
+    async def run(self) -> None:
+        park = self._fair.policy.park
+        if park is None or self._tenant is not None:
+            return await self._consumer.run()
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._park_excess, park)
+            failure: Exception | None = None
+            try:
+                await self._consumer.run()
+            except Exception as error:
+                failure = error
+            beside.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return None
+
+    def stop(self) -> None:
+        self._consumer.stop()
+
+    def take_turn(self, lane: str) -> None:
+        self._lanes.take_turn(lane)
+        self._consumer.start_ready()
 
     def tenant_of(self, message: Message) -> str:
         if self._tenant is not None:
@@ -556,70 +514,103 @@ class _Member(BatchConsumer):
             return 1.0
         return cost if 0 < cost <= 1 else 1.0
 
-    def stop(self) -> None:
-        super().stop()
-        self._lanes.withdraw(self._lanes._offered)
-
-    async def run(self) -> None:
-        if self._park is None or self._tenant is not None:
-            return await super().run()
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._park_excess, self._park)
-            failure: Exception | None = None
-            try:
-                await super().run()
-            except Exception as error:
-                failure = error
-            beside.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        return None
-
-    def _start_ready(self) -> None:
+    def _is_ready(self) -> None:
         self.has_received = True
-        self._fair._start_ready()
-
-    def start(self, lane: str) -> None:
-        held, self._arrived_s[held] = self._lanes.begin(lane)
-        self._running += 1
-        self._tasks.start_soon(self._work, held)
-
-    async def _handle(self, held: Held) -> Exception | None:
-        tenant, now_s = self.tenant_of(held.message), anyio.current_time()
-        self._fair.neighbours.began(tenant, self._waited_s(held, now_s), now_s)
-        error = await super()._handle(held)
-        self._fair.neighbours.ended(tenant, anyio.current_time())
-        self._fair._ended(tenant)
-        return error
-
-    def _waited_s(self, held: Held, now_s: float) -> float:
-        """Since it was sent, the first time; since we have it, later."""
-        in_hand_s = now_s - self._arrived_s.pop(held)
-        sent_ms = held.message.attributes.get("SentTimestamp")
-        if sent_ms is None or held.message.receive_count > 1:
-            return in_hand_s
-        return max(in_hand_s, (self._fair._now_ms() - int(sent_ms)) / 1000)
-
-    async def _call(self, message: Message) -> None:
-        await self._fair._handler(self.tenant_of(message), message)
+        self._fair._give_turns()
 
     async def _park_excess(self, park: Backoff) -> None:
         policy = self._fair.policy
         while True:
-            await anyio.sleep(self._patience_s / 2)
-            if policy.wanted(len(self._held)):
-                continue  # there is room as it is
-            weights = {tenant: policy.weight(tenant) for tenant in self._lanes._offered.values()}
+            await anyio.sleep(policy.patience_s / 2)
+            if policy.wanted(self._consumer.in_hand):  # there is room as it is
+                continue
+            weights = {tenant: policy.weight(tenant) for tenant in self._lanes.tenants()}
             chairs = sum(weights.values()) + policy.default_weight  # and one for somebody whom we do not see
             parts = {
                 tenant: max(1, math.floor(policy.prefetch * weight / chairs)) for tenant, weight in weights.items()
             }
-            parked = self._lanes.excess(parts, anyio.current_time() - self._patience_s)
-            for held in parked:
-                self._held.discard(held)
-                self._tell(Happening.LET_GO, held.message, None)
-            delays_s = {
-                held: min(MAX_VISIBILITY_S, math.ceil(park.delay_s(held.message.receive_count, 0.0, self._random())))
-                for held in parked
-            }
-            await self._give_back([], delays_s)
+            after_s: dict[Held, int] = {}
+            for held in self._lanes.excess(parts, anyio.current_time() - policy.patience_s):
+                delay_s = park.delay_s(held.message.receive_count, 0.0, self._fair._random())
+                after_s[held] = min(MAX_VISIBILITY_S, math.ceil(delay_s))
+            await self._consumer.give_back(after_s)
+
+
+class _FairLanes:
+    """`Lanes` of one queue. What is ready has a turn to come in the rounds of all, and starts when that has come."""
+
+    def __init__(self, fair: FairConsumer, member: _Member) -> None:
+        self._fair = fair
+        self._member = member
+        self._waiting: dict[str, deque[Held]] = {}  # every lane that has work, also when that has started
+        self._offered: dict[str, str] = {}  # the tenants of lanes that have a turn to come
+        self._turns: deque[Held] = deque()  # that have come
+        self._started: set[str] = set()
+        self._working: dict[Held, str] = {}
+        self._is_closed = False
+
+    def add(self, held: Held) -> None:
+        if held.lane in self._waiting:
+            self._waiting[held.lane].append(held)
+        else:
+            self._waiting[held.lane] = deque([held])
+            self._offer(held)
+
+    def take_turn(self, lane: str) -> None:
+        held, tenant = self._waiting[lane].popleft(), self._offered.pop(lane)
+        self._started.add(lane)
+        self._working[held] = tenant
+        self._turns.append(held)
+        self._fair._begin_turn(tenant, held)
+
+    def start(self) -> Held | None:
+        return self._turns.popleft() if self._turns else None
+
+    def rest(self, held: Held) -> None:
+        self._fair._end_turn(self._working.pop(held))
+
+    def finish(self, held: Held, *, ok: bool) -> list[Held]:
+        self._started.discard(held.lane)
+        waiting = self._waiting[held.lane]
+        if ok and waiting and not self._is_closed:
+            self._offer(waiting[0])
+            return []
+        del self._waiting[held.lane]
+        return list(waiting)
+
+    def close(self) -> None:
+        self._is_closed = True
+        for lane in list(self._offered):
+            self._withdraw(lane)
+
+    def drain(self) -> list[Held]:
+        self.close()
+        let_go = [held for waiting in self._waiting.values() for held in waiting]
+        self._waiting = {lane: deque() for lane in self._started}
+        return let_go
+
+    def tenants(self) -> set[str]:
+        """Of those that have a turn to come."""
+        return set(self._offered.values())
+
+    def excess(self, parts: Mapping[str, int], before_s: float) -> list[Held]:
+        """Takes out what waits since before then and is more than its tenant's part: the last ones, and no group's."""
+        count: Counter[str] = Counter()
+        found: list[Held] = []
+        for lane, tenant in list(self._offered.items()):
+            count[tenant] += 1
+            (first, *behind) = self._waiting[lane]
+            is_old = first.arrived_s <= before_s
+            if count[tenant] > parts[tenant] and is_old and not behind and first.message.ordered_group is None:
+                self._withdraw(lane)
+                del self._waiting[lane]
+                found.append(first)
+        return found
+
+    def _offer(self, held: Held) -> None:
+        if not self._is_closed:
+            tenant = self._offered[held.lane] = self._member.tenant_of(held.message)
+            self._fair.rounds.add(tenant, _Turn(self._member, held.lane), self._member.cost_of(held.message))
+
+    def _withdraw(self, lane: str) -> None:
+        self._fair.rounds.remove(self._offered.pop(lane), _Turn(self._member, lane))

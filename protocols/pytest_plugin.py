@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
+    from protocols.testing.control import ClockControl, FaultsControl, LedgerControl
     from protocols.testing.in_process import SidebusInProcess
     from protocols.testing.sidebus import Sidebus
     from protocols.testing.thread import BrokerThread
@@ -47,7 +48,7 @@ class Options(NamedTuple):
 
 _run_seed: pytest.StashKey[int] = pytest.StashKey()
 _brokers: pytest.StashKey[Brokers] = pytest.StashKey()
-_of_test: pytest.StashKey[Sidebus] = pytest.StashKey()
+_of_test: pytest.StashKey[Sidebus | None] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -135,23 +136,23 @@ def sidebus_in_process(request: pytest.FixtureRequest) -> Iterator[SidebusInProc
     ) as sidebus:
         request.node.stash[_of_test] = sidebus
         yield sidebus
-        del request.node.stash[_of_test]
+        request.node.stash[_of_test] = None
 
 
 @pytest.fixture
-def sidebus_clock(sidebus: Sidebus) -> Any:
+def sidebus_clock(sidebus: Sidebus) -> ClockControl:
     """The broker's clock: now, freeze, resume, set, advance, speed. It is put right after the test."""
     return sidebus.clock
 
 
 @pytest.fixture
-def sidebus_faults(sidebus: Sidebus) -> Any:
+def sidebus_faults(sidebus: Sidebus) -> FaultsControl:
     """What goes wrong in the broker: load, profile, add, remove, clear, show. Nothing of it outlives the test."""
     return sidebus.faults
 
 
 @pytest.fixture
-def sidebus_ledger(sidebus: Sidebus) -> Any:
+def sidebus_ledger(sidebus: Sidebus) -> LedgerControl:
     """What happened to each message of the test: show, verdict, entries, effect."""
     return sidebus.ledger
 
@@ -167,7 +168,7 @@ def _sidebus(request: pytest.FixtureRequest, options: Options) -> Iterator[Sideb
         )
         request.node.stash[_of_test] = sidebus
         yield sidebus
-        del request.node.stash[_of_test]
+        request.node.stash[_of_test] = None
 
 
 def _name_and_seed(item: pytest.Item, options: Options) -> tuple[str, int | str]:

@@ -29,6 +29,8 @@ class Run(NamedTuple):
 
 Shape = tuple[str | Run, ...]
 FIFO = ".fifo"
+MAX_PATTERN_CHARS = 1_000
+_STARS = re.compile(r"\*{2,}")
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "sqs": ((Run(_LETTERS, 1, 80),), (Run(_LETTERS, 1, 75), FIFO)),
     "sns": ((Run(_LETTERS, 1, 256), Run(_PATHS, 0, 300)), (Run(_LETTERS, 1, 251), FIFO, Run(_PATHS, 0, 300))),
@@ -40,9 +42,18 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
 
 
 def compiled(pattern: str) -> Callable[[str], object]:
-    """Matches a whole text."""
-    parts = {"*": ".*", "?": "."}
-    return re.compile("".join(parts.get(char) or re.escape(char) for char in pattern), re.DOTALL).fullmatch
+    """Matches a whole text. The first place where a piece between two stars fits is the one, so that no pattern,
+    however many stars it has, is tried in more than one way."""
+    first, *others = (_without_stars(piece) for piece in _STARS.sub("*", pattern).split("*"))
+    if not others:
+        return re.compile(first, re.DOTALL).fullmatch
+    *between, last = others
+    pieces = "".join(f"(?>.*?{piece})" for piece in between)
+    return re.compile(f"{first}{pieces}.*{last}", re.DOTALL).fullmatch
+
+
+def _without_stars(piece: str) -> str:
+    return "".join("." if char == "?" else re.escape(char) for char in piece)
 
 
 def resource_matcher(pattern: str) -> Callable[[str], bool]:
@@ -78,6 +89,7 @@ def _names(resource: str) -> Iterator[str]:
 
 def can_match(pattern: str, service: str, *, fifo: bool | None = None) -> bool:
     """Whether a resource of the service can have such a name. `fifo` asks only for those that are, or are not."""
+    pattern = _STARS.sub("*", pattern)
     for shape in SHAPES.get(service, ()):
         if fifo is not None and fifo != (FIFO in shape):
             continue

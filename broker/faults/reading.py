@@ -18,7 +18,7 @@ from broker.entropy import Entropy
 from broker.faults import latency
 from broker.faults.errors import PlanError, Seed
 from broker.faults.kinds import DELIVERY, GENERAL, KINDS, MESSAGES_SEEN, POINTS, REQUIRED, Kind, Parameter
-from broker.faults.names import SHAPES, can_match, compiled, resource_matcher
+from broker.faults.names import MAX_PATTERN_CHARS, SHAPES, can_match, compiled, resource_matcher
 from broker.faults.profiles import PROFILES
 from broker.faults.rule import HowOften, Rule, Where
 from broker.matching import Index, InvalidEventPattern, event_pattern
@@ -94,7 +94,7 @@ def read_plan(plan: object, now_ms: int, operations: Known | None, seed: object)
         raise PlanError("rule takes a list of rules; in TOML each begins with [[rule]].")
     profile = plan.get("profile")
     if profile is not None:
-        if profile not in PROFILES:
+        if not isinstance(profile, str) or profile not in PROFILES:
             near = suggestion(profile, PROFILES, f" There are {_listed(PROFILES)}.")
             raise PlanError(f"There is no profile {profile!r}.{near}")
         given = [*given, *PROFILES[profile][1]]  # a plan's own rules are asked before the profile's
@@ -443,6 +443,7 @@ class _Scope:
         pattern = self._shown.get("resource")
         if pattern is None:
             return None
+        _check_length("resource", pattern)
         if not isinstance(pattern, str) or not pattern:
             raise PlanError(f"resource takes a pattern of a name or an ARN, such as orders-*, not {pattern!r}.")
         services = {service for by_service in pairs.values() for service in by_service}
@@ -470,6 +471,7 @@ class _Scope:
         pattern = self._shown.get("client")
         if pattern is None:
             return None
+        _check_length("client", pattern)
         if not isinstance(pattern, str) or not pattern:
             raise PlanError(f"client takes a pattern over ACCESS-KEY USER-AGENT, such as *Boto3*, not {pattern!r}.")
         if not set(pattern) & {"*", "?", " "}:
@@ -516,6 +518,11 @@ class _Scope:
             if until_ms <= now_ms:
                 raise PlanError(f"until: {self._shown['until']} is past; it is {iso_8601_ms(now_ms)} for the broker.")
         return from_ms, until_ms
+
+
+def _check_length(name: str, pattern: object) -> None:
+    if isinstance(pattern, str) and len(pattern) > MAX_PATTERN_CHARS:
+        raise PlanError(f"{name} takes a pattern of up to {MAX_PATTERN_CHARS} characters, not {len(pattern)}.")
 
 
 def _sees_message(point: str, service: str, names: Collection[str] | None) -> bool:

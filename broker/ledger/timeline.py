@@ -50,6 +50,7 @@ class TimeLine:
     origins: list[str]  # what it is a copy of, or was before a redrive
     copies: list[tuple[str, str]]  # message id and resource of what came of it
     dropped: int  # entries of the ledger that are gone, the oldest
+    is_cut: bool = False  # there are more than MAX_MOMENTS
 
     def document(self) -> dict[str, Any]:
         first_ms = self.moments[0].at_ms
@@ -70,6 +71,7 @@ class TimeLine:
             "origins": self.origins,
             "copies": [{"message_id": id, "resource": resource} for id, resource in self.copies],
             "dropped": self.dropped,
+            "is_cut": self.is_cut,
             "text": str(self),
         }
 
@@ -82,6 +84,8 @@ class TimeLine:
                 lines += ["", f"in {_place(resource)}"]
             after = "" if moment.at_ms == first_ms else f"+{(moment.at_ms - first_ms) / 1000:,.3f} s"
             lines.append(f"  {iso_8601_ms(moment.at_ms)} {after:>14}  {moment.text}")
+        if self.is_cut:
+            lines.append(f"  These are the first {MAX_MOMENTS:,}; the entries have all of it.")
         if self.origins:
             lines += ["", f"It is a copy of, or was before: {', '.join(self.origins)}"]
         if self.copies:
@@ -95,7 +99,7 @@ def show(ledger: Ledger, message_id: str, places: Iterable[Place] = ()) -> TimeL
     """None where nothing was noted of it. `places` are those that a sequence number may mean."""
     ledger.look()
     store = ledger.store
-    entries = store.of_message(message_id, MAX_MOMENTS)
+    entries = store.of_message(message_id, MAX_MOMENTS + 1)
     for place in places:
         entries += _of_record(ledger, place)
     resource_nos = {entry.resource_no for entry in entries}
@@ -105,7 +109,7 @@ def show(ledger: Ledger, message_id: str, places: Iterable[Place] = ()) -> TimeL
     copies = [entry for entry in copies if entry.event == events.SENT]
     if not entries and not copies:
         return None
-    moments = list(_moments(ledger, sorted(entries + of_all)))
+    moments = list(_moments(ledger, sorted(entries[:MAX_MOMENTS] + of_all)))
     if not moments:  # only its copies are known
         first = copies[0]
         moments = [Moment(first.at_ms, events.PUBLISHED, "", "", "published, before what the ledger has", {})]
@@ -115,6 +119,7 @@ def show(ledger: Ledger, message_id: str, places: Iterable[Place] = ()) -> TimeL
         list(dict.fromkeys(e.origin for e in entries if e.origin and e.event == events.SENT)),
         [(entry.message_id, ledger.name(entry.resource_no)) for entry in copies],
         ledger.dropped,
+        len(entries) > MAX_MOMENTS,
     )
 
 

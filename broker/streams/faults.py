@@ -33,11 +33,8 @@ Write = Callable[[Stream, Sequence[Putting], Sequence[Shard]], list[Put | Refuse
 class Lag(NamedTuple):
     """How a read falls short: by how much more it is behind, and how many records it gets at most."""
 
-    behind_ms: int = 0
-    records: int = MAX_GET_RECORDS
-
-
-NO_LAG = Lag()
+    behind_ms: int
+    records: int
 
 
 class StreamFaults:
@@ -102,7 +99,7 @@ class StreamFaults:
 
     # out
 
-    def on_get(self, shard: Shard, given_ms: int) -> Lag:
+    def on_get(self, shard: Shard, given_ms: int) -> Lag | None:
         """Raises ProvisionedThroughputExceededException, ExpiredIteratorException."""
         stream, now_ms = shard.stream, self._clock.now_ms()
         occasion = _occasion(self._ledger.by, stream, "GetRecords")
@@ -117,7 +114,7 @@ class StreamFaults:
             self._reshard(shard, hit)
         hit = self._faults.hit("get-records", occasion, "lag")
         if hit is None:
-            return NO_LAG
+            return None
         since_ms = self._lagging.setdefault(hit.chance, {}).setdefault(shard.shard_no, now_ms)
         grown_ms = round(max(0, now_ms - since_ms) * hit.parameters["growth_per_s"] / 1000)
         lag = Lag(min(grown_ms, stream.retention_ms), hit.parameters.get("records_per_call") or MAX_GET_RECORDS)

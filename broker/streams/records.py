@@ -21,7 +21,7 @@ from broker.errors import (
 )
 from broker.limits import MAX_GET_BYTES, MAX_GET_RECORDS, MAX_PUT_BYTES, MAX_PUT_RECORDS, MIB, SHARD_ITERATOR_MS
 from broker.streams import segments, sequence, tokens
-from broker.streams.faults import NO_LAG, StreamFaults
+from broker.streams.faults import StreamFaults
 from broker.streams.putting import Put, Putting, Refused, exceeded, new_put, throttled
 from broker.streams.registry import Registry, check_there, shard_missing
 from broker.streams.scaling import Scaling
@@ -267,7 +267,9 @@ class Records:
             raise ResourceNotFoundException(
                 f"Shard in stream {owner.name} under account {owner.world.account} does not exist"
             )
-        lag = self._struck.on_get(shard, place.given_ms) if "get-records" in self._faults.points else NO_LAG
+        lag = None
+        if "get-records" in self._faults.points and not dry_run:
+            lag = self._struck.on_get(shard, place.given_ms)
         bytes_per_s, reads_per_s = self._limits.shard_read_bytes_per_s, self._limits.shard_reads_per_s
         if (
             bytes_per_s is not None
@@ -278,13 +280,15 @@ class Records:
         if dry_run:
             raise DryRunOperationException("The request would have succeeded, but the DryRun parameter was set.")
         self._registry.commit.enter()
-        wanted = min(limit or MAX_GET_RECORDS, lag.records)
+        wanted = limit or MAX_GET_RECORDS
+        if lag is not None:
+            wanted = min(wanted, lag.records)
         records, position = self.read(shard, place.position, wanted, MAX_GET_BYTES)
         if bytes_per_s is not None:
             shard.reads.took(sum(len(record.data) for record in records), bytes_per_s)
         if records and self._registry.ledger.is_on:
             self._registry.ledger.read(owner.arn, shard.shard_id, position - len(records), position - 1)
-        behind_ms = self.behind_ms(shard, records, position) + lag.behind_ms
+        behind_ms = self.behind_ms(shard, records, position) + (0 if lag is None else lag.behind_ms)
         if position > shard.last_sequence and not shard.is_open:
             return Page(records, None, behind_ms, shard.children)
         return Page(records, tokens.make_iterator(owner.secret, shard.index, position, now_ms), behind_ms, [])

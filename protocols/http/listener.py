@@ -93,7 +93,7 @@ class Listener:
 
     def cut(self, down_s: float) -> None:
         """Resets every connection, which cancels what is in flight, and each new one so long: as while a process starts
-        again. The port stays ours meanwhile, so a client is let in and reset where a missing process would refuse it."""
+        again. The port stays ours meanwhile, so a client is let in and reset where no process would refuse it."""
         self._shared.down = True
         self._loop.call_later(down_s, self._be_up)
         self._cuts += 1

@@ -32,8 +32,8 @@ from broker.errors import (
 from broker.tables import Table, legacy
 from broker.tables.conditions import Condition
 from broker.tables.expressions import Placeholders, parse_condition, parse_update
-from broker.tables.keys import ordered_bytes
 from broker.tables.key_conditions import key_range
+from broker.tables.keys import ordered_bytes
 from broker.tables.queries import Page
 from broker.tables.values import (
     Item,

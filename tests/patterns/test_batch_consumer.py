@@ -31,7 +31,7 @@ from patterns import (
     SqsClient,
     TooManyReceives,
 )
-from patterns.batch_consumer import Held, Lanes, Lease
+from patterns.batch_consumer import GroupLanes, Held, Lease
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 BODIES = ["a0", "a1", "a2", "b0", "b1", "b2"]
@@ -403,40 +403,57 @@ def test_the_next_of_a_group_starts_after_the_deletion_of_the_one_before(backend
 # The pure parts
 
 
-@given(st.lists(st.sampled_from(["add", "start", "good", "bad", "drain"]), max_size=60), st.data())
-def test_lanes_keep_a_group_in_order_one_at_a_time_and_lose_nobody(actions: list[str], data: st.DataObject) -> None:
-    lanes, added = Lanes(), itertools.count()
+STEPS = st.sampled_from(["add", "add", "start", "start", "rest", "good", "bad", "drain", "close"])
+
+
+@given(st.lists(STEPS, max_size=60), st.integers(1, 4), st.data())
+def test_lanes_keep_a_group_in_order_one_at_a_time_and_lose_nobody(
+    steps: list[str], concurrency: int, data: st.DataObject
+) -> None:
+    lanes, added = GroupLanes(concurrency), itertools.count()
     waiting: list[Held] = []
-    running: list[Held] = []
+    working: list[Held] = []
+    resting: list[Held] = []
+    is_closed = False
 
     def lane_of(held: Held) -> str:
         return held.lane
 
-    for action in actions:
-        if action == "add":
+    def one_of(some: list[Held]) -> Held:
+        return some.pop(data.draw(st.integers(0, len(some) - 1)))
+
+    for step in steps:
+        if step == "add":
             group = data.draw(st.sampled_from(["a", "b", None]))
             attributes = {} if group is None else {"MessageGroupId": group, "SequenceNumber": "1"}
             number = next(added)
-            held = Held(Message(str(number), str(number), "", attributes), 0.0)
+            held = Held(Message(str(number), str(number), "", attributes), 0.0, 0.0)
             waiting.append(held)
             lanes.add(held)
-        elif action == "start":
-            busy = set(map(lane_of, running))
+        elif step == "start":
+            busy = set(map(lane_of, working + resting))
             may_start = [held for held in waiting if held.lane not in busy]
             started = lanes.start()
-            assert (started is None) == (not may_start)
+            assert (started is None) == (is_closed or len(working) == concurrency or not may_start)
             if started is not None:
                 assert started is next(held for held in waiting if held.lane == started.lane)
                 assert started.lane not in busy
                 waiting.remove(started)
-                running.append(started)
-        elif action == "drain":
+                working.append(started)
+        elif step == "drain":
             assert sorted(lanes.drain(), key=lane_of) == sorted(waiting, key=lane_of)
             waiting.clear()
-        elif running:
-            ended = running.pop(data.draw(st.integers(0, len(running) - 1)))
-            behind = [held for held in waiting if held.lane == ended.lane] if action == "bad" else []
-            assert lanes.finish(ended, ok=action == "good") == behind
+        elif step == "close":
+            lanes.close()
+            is_closed = True
+        elif step == "rest":
+            if working:
+                resting.append(one_of(working))
+                lanes.rest(resting[-1])
+        elif resting:
+            ended = one_of(resting)
+            behind = [held for held in waiting if held.lane == ended.lane] if step == "bad" else []
+            assert lanes.finish(ended, ok=step == "good") == behind
             waiting = [held for held in waiting if held not in behind]
 
 

@@ -6,8 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,7 @@ import protocols.testing.thread  # noqa: F401  # before pytester, which forgets 
 
 pytest_plugins = ["pytester"]
 
-INSTALLED = "sidebus" in {entry.name for entry in entry_points(group="pytest11")}
-PLUGIN = [] if INSTALLED else ["-p", "protocols.pytest_plugin"]
-ASYNCIO = "asyncio_default_fixture_loop_scope = function" if find_spec("pytest_asyncio") else ""  # or it warns
+ASYNCIO = "asyncio_default_fixture_loop_scope = function"  # or pytest-asyncio warns
 QUIET = ["-p", "no:cacheprovider", "-p", "no:randomly"]
 
 
@@ -35,7 +31,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
         pytester.makepyfile(test_it="import os, boto3, pytest\n" + tests)
         pytester.makeini(f"[pytest]\nfilterwarnings = error\n{ASYNCIO}\n{ini}")
         start = pytester.runpytest_subprocess if subprocess else pytester.runpytest
-        return start(*PLUGIN, *QUIET, *arguments)
+        return start(*QUIET, *arguments)
 
     return run
 
@@ -349,7 +345,6 @@ def test_with_pytest_trio(run: Any) -> None:
 
 
 def test_with_pytest_asyncio(run: Any) -> None:
-    pytest.importorskip("pytest_asyncio")
     run(f"{ASYNC}\n@pytest.mark.asyncio\nasync def test_it(sidebus): await work(sidebus)").assert_outcomes(passed=1)
 
 
@@ -388,28 +383,3 @@ def test_a_start_imports_nothing_that_only_some_requests_need() -> None:
     imported = python(program + "print(*sys.modules)").split()
     assert "broker.core" in imported
     assert sorted(set(LATER) & set(imported)) == []
-
-
-STOPWATCH = """
-import time, pytest
-
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef, request):
-    began = time.process_time()
-    value = yield
-    if fixturedef.argname == "sidebus":
-        print("ms:", (time.process_time() - began) * 1000)
-    return value
-"""
-
-
-def test_it_is_ready_within_100_ms(run: Any, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first fixture, imports and all, by the processor's time: the wall's, where nothing else is to be done."""
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(pytester.path / "compiled"))
-    pytester.makeconftest(STOPWATCH)
-    taken_ms: list[float] = []
-    while len(taken_ms) < 6 and min(taken_ms, default=100) >= 100:  # the first compiles
-        result = run("import botocore.session\n\ndef test_it(sidebus): pass", "-s", subprocess=True)
-        taken_ms += map(float, printed(result, "ms"))
-    assert min(taken_ms) < 100, taken_ms

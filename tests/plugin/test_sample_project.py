@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).parents[1] / "sample_project"
-INSTALLED = "sidebus" in {entry.name for entry in entry_points(group="pytest11")}
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_the_sample_projects_tests_pass(workers: str) -> None:
-    plugin = [] if INSTALLED else ["-p", "protocols.pytest_plugin"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "AWS_"))}
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", *plugin, "-n", workers, "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-n", workers, "-p", "no:cacheprovider", "-p", "no:asyncio"],
         cwd=PROJECT,
         env=environment,
         capture_output=True,

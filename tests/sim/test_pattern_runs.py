@@ -3,8 +3,8 @@ the sidecar's `bad-day`. Each effect must have happened exactly once.
 
 The rule: what counts is written by who has the effect (a table of its own, or a FIFO queue), never by the pattern.
 A run has workers of its own, which are this file as a program; one of them is killed whenever so much more is done,
-and another one takes its place. The seed is printed; SIM_SEED runs it again, as far as processes can be. RUN_TOTAL makes
-the whole runs smaller.
+and another one takes its place. The seed is printed; SIM_SEED runs it again, as far as processes can be.
+RUN_TOTAL makes the whole runs smaller.
 Ugly: workers share two SQLite files. They are not synced, because a killed process does not lose what it has written.
 """
 
@@ -134,6 +134,7 @@ async def pay(run: Mapping[str, Any]) -> None:
     async def pay_now(message: Message) -> str:
         number = int(message.body.split()[1])
         await bank.execute("INSERT INTO effects (key, number) VALUES (?, ?)", (by_body(message), number))
+        await anyio.sleep(0.02)  # where a crash leaves it in doubt
         return f"receipt {number}"
 
     async def was_it_paid(key: str) -> Recovered | None:

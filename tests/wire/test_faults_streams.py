@@ -141,6 +141,32 @@ def test_an_entry_of_put_records_is_there_twice(kinesis: Any, chaos: Chaos) -> N
     assert data(kinesis.get_records(ShardIterator=iterator(kinesis))) == ["1", "2", "2", "3"]
 
 
+def test_an_event_is_put_twice_into_the_stream_that_is_its_target(
+    kinesis: Any, bent: Sidebus, connect: Connect, chaos: Chaos, arn: str
+) -> None:
+    events = connect(bent, "events")
+    events.put_rule(Name="r", EventPattern='{"source": ["shop"]}')
+    target = {"Id": "t", "Arn": arn, "RoleArn": "arn:aws:iam::111111111111:role/r", "InputPath": "$.detail.n"}
+    events.put_targets(Rule="r", Targets=[target])
+    chaos.plan({"fault": "repeat-record", "operation": "Deliver", "count": 1})
+    for number in (1, 2):
+        events.put_events(Entries=[{"Source": "shop", "DetailType": "d", "Detail": f'{{"n": {number}}}'}])
+    pages = [kinesis.get_records(ShardIterator=iterator(kinesis, shard)) for shard in shards(kinesis)]
+    assert sorted(data(pages[0]) + data(pages[1])) == ["1", "1", "2"]
+
+
+def test_a_dry_run_is_never_struck(kinesis: Any, chaos: Chaos) -> None:
+    chaos.plan({"fault": "reshard"}, {"fault": "repeat-record"}, {"fault": "shard-throttle"})
+    place = iterator(kinesis)
+    for dry_run in (
+        lambda: kinesis.put_record(StreamName="s", Data=b"a", PartitionKey="a", DryRun=True),
+        lambda: kinesis.get_records(ShardIterator=place, DryRun=True),
+    ):
+        with pytest.raises(kinesis.exceptions.DryRunOperationException):
+            dry_run()
+    assert set(chaos.struck().values()) == {0}
+
+
 # reshards
 
 
