@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import anyio
 import anyio.to_thread
 
+from patterns.aws_errors import error_code
 from patterns.batch_consumer import Message, Refusal, SqsClient
 from patterns.batch_producer import Entry
 
@@ -254,8 +255,7 @@ class S3Blobs:
         try:
             answer = await self._client.get_object(Bucket=pointer.bucket, Key=pointer.key)
         except Exception as error:
-            response: Mapping[str, Any] = getattr(error, "response", {})  # botocore's ClientError
-            if response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+            if error_code(error) in ("NoSuchKey", "404"):
                 raise PayloadMissing(f"{pointer.bucket}/{pointer.key}") from error
             raise
         body = answer["Body"]

@@ -23,6 +23,7 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from patterns.aws_errors import error_code
 from patterns.batch_consumer import AioSqs, Message, Poison, SqsClient
 from patterns.dead_letters import text_attribute
 from patterns.retry import FullJitter, RetryPolicy, retry
@@ -293,8 +294,7 @@ async def sweep(client: Any, now_s: Callable[[], float] = wall_s) -> list[str]:
 
 
 def _is_gone(error: Exception) -> bool:
-    response: Mapping[str, Any] = getattr(error, "response", {})
-    return response.get("Error", {}).get("Code") in ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
+    return error_code(error) in ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 
 
 class Responder:

@@ -16,7 +16,7 @@ def read_plan_file(path: str | PathLike[str]) -> dict[str, Any]:
     """TOML, or JSON if the name ends so. Moments are texts. Raises PlanFileError."""
     path = Path(path)
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
         if path.suffix.lower() == ".json":
             document = json.loads(text)
         else:
@@ -26,7 +26,7 @@ def read_plan_file(path: str | PathLike[str]) -> dict[str, Any]:
             document = json.loads(json.dumps(tomllib.loads(text), default=lambda moment: moment.isoformat()))
     except OSError as error:
         raise PlanFileError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except ValueError as error:  # JSONDecodeError, TOMLDecodeError, UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # JSONDecodeError, TOMLDecodeError, UnicodeDecodeError
         raise PlanFileError(f"{path} is not {'JSON' if path.suffix.lower() == '.json' else 'TOML'}: {error}.") from None
     if not isinstance(document, dict):
         raise PlanFileError(f"{path} must hold an object.")

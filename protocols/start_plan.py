@@ -23,7 +23,7 @@ from typing import Any
 
 import anyio
 
-from broker.clock import SystemClock, parse_iso_8601
+from broker.clock import FASTEST, ClockRefusal, SystemClock, parse_iso_8601
 from broker.core import Broker
 from broker.faults import PlanError
 from broker.faults.errors import Seed
@@ -66,7 +66,10 @@ class StartPlan:
                 clock.freeze()
             if self.clock.at_ms is not None:
                 arrived = anyio.Event()
-                clock.travel(self.clock.at_ms, arrived.set)
+                try:
+                    clock.travel(self.clock.at_ms, arrived.set)
+                except ClockRefusal as refusal:
+                    raise PlanError(f"[clock] at: {refusal}") from None
                 await arrived.wait()
             if self.clock.speed != 1.0:
                 clock.set_speed(self.clock.speed)
@@ -109,8 +112,8 @@ def _clock(given: Any) -> ClockStart:
     frozen, speed, dates = given.get("frozen", False), given.get("speed", 1.0), given.get("dates", "broker")
     if not isinstance(frozen, bool):
         raise PlanError(f"[clock] frozen takes true or false, not {frozen!r}.")
-    if isinstance(speed, bool) or not isinstance(speed, int | float) or not speed > 0:
-        raise PlanError(f"[clock] speed takes a number above 0, not {speed!r}.")
+    if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed <= FASTEST:
+        raise PlanError(f"[clock] speed takes a number above 0 and at most {FASTEST:.0f}, not {speed!r}.")
     if dates not in ("broker", "machine"):
         raise PlanError(f"[clock] dates takes broker or machine, not {dates!r}.")
     return ClockStart(at_ms, frozen, float(speed), dates)

@@ -52,15 +52,15 @@ REQUIRED: Any = object()
 
 
 class Parameter(NamedTuple):
-    """`type`: duration, signed-duration, fraction (above 0, at most 1), number, positive, integer, status, text,
-    choice, percentiles. A default of None: left out unless given."""
+    """`type`: duration, signed-duration, fraction (above 0, at most 1), number, positive, integer, status, code,
+    text, choice, percentiles. A default of None: left out unless given."""
 
     name: str
     type: str
     default: Any
     text: str
     choices: tuple[str, ...] = ()
-    least: int = 0  # of an integer
+    least: int = 0  # of an integer or a number
     most: int = 1 << 31
 
     @property
@@ -102,8 +102,8 @@ _REQUESTS = (
         "The request is refused with an error of AWS's, and nothing is done.",
         (REQUEST,),
         (
-            Parameter("code", "text", REQUIRED, "AWS's code, such as InternalFailure or KMS.ThrottlingException"),
-            Parameter("message", "text", None, "what the error says; else a sentence that names the rule"),
+            Parameter("code", "code", REQUIRED, "AWS's code, such as InternalFailure or KMS.ThrottlingException"),
+            Parameter("message", "text", None, "what the error says; else AWS's own words"),
             Parameter(
                 "status", "status", None, "the HTTP status; else the one that the service's model has", least=400
             ),
@@ -382,7 +382,16 @@ _TIME = (
         "time",
         "The broker's clock goes faster or slower than the client's from now on.",
         (REQUEST,),
-        (Parameter("ppm", "number", 1_000, "millionths: 1000 gains 86 s a day; below zero it loses"),),
+        (
+            Parameter(
+                "ppm",
+                "number",
+                1_000,
+                "millionths: 1000 gains 86 s a day; below zero it loses",
+                least=-999_999,
+                most=1_000_000_000,
+            ),
+        ),
         timed=True,
         example="drift ppm=5000 at=0s",
     ),

@@ -83,9 +83,11 @@ class Faults:
 
     def add(self, rule: Mapping[str, Any]) -> str:
         """Adds a rule behind those in force, or begins a plan with it, and returns its name. Raises PlanError."""
-        from broker.faults.reading import read_rule
+        from broker.faults.reading import MAX_RULES, read_rule
 
         rules = self._rules or []
+        if len(rules) >= MAX_RULES:
+            raise PlanError(f"A plan has at most {MAX_RULES} rules: remove one first.")
         seed = self._draw_seed() if self.seed is None else self.seed
         read = read_rule(rule, {known.name for known in rules}, self._clock.now_ms(), self._operations(), seed)
         if self._rules is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeGuard
@@ -31,6 +32,7 @@ MAX_NAME_CHARS = 80
 MAX_SEED = (1 << 63) - 1
 MAX_SEED_CHARS = 1_000
 _PATTERN_CHARS = 65_536
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9._:-]{0,99}")  # it is answered in a header too
 
 # Operations that are about no resource in particular.
 _NO_RESOURCE = {
@@ -85,7 +87,8 @@ def read_plan(plan: object, now_ms: int, operations: Known | None, seed: object)
     for key in plan:
         if key not in ("seed", "profile", "rule", "rules"):
             near = suggestion(key, ("seed", "profile", "rule"))
-            raise PlanError(f"A fault plan has seed, profile and rule, not {key!r}.{near}")
+            start = f" {key} is for `sidebus serve --plan`." if key in ("clock", "ledger") else ""
+            raise PlanError(f"A fault plan has seed, profile and rule, not {key!r}.{near or start}")
     checked_seed = check_seed(seed)
     if "rule" in plan and "rules" in plan:
         raise PlanError("A plan has `rule` or `rules`, not both.")
@@ -186,6 +189,8 @@ def _parameters(kind: Kind, shown: dict[str, Any]) -> tuple[dict[str, Any], dict
             raise PlanError(f"{kind.name} takes {' or '.join(both)}, not both.")
     try:
         if kind.name == "latency":
+            if "distribution" in own:
+                _value(kind.parameters[0], own["distribution"])
             latency.complete(own)
         for parameter in kind.parameters:
             if parameter.name not in own and parameter.default is REQUIRED:
@@ -225,10 +230,13 @@ def _value(parameter: Parameter, value: Any) -> Any:
                 raise PlanError(f"{name} {_SENTENCE[parameter.type]}, not {value!r}.")
             if parameter.type == "positive" and value < 0:
                 raise PlanError(f"{name} {_SENTENCE[parameter.type]}, not {value!r}.")
+            if not parameter.least <= value <= parameter.most:
+                raise PlanError(f"{name} takes a number from {parameter.least} to {parameter.most}, not {value!r}.")
             return value
         case "integer":
             if not _is_integer(value) or not parameter.least <= value <= parameter.most:
-                raise PlanError(f"{name} takes a whole number from {parameter.least} on, not {value!r}.")
+                to = f"to {parameter.most}" if _is_integer(value) and value > parameter.most else "on"
+                raise PlanError(f"{name} takes a whole number from {parameter.least} {to}, not {value!r}.")
             return value
         case "status":
             if not _is_integer(value) or not parameter.least <= value <= 599:
@@ -241,6 +249,8 @@ def _value(parameter: Parameter, value: Any) -> Any:
             return value
         case "percentiles":
             return _percentiles(name, value)
+        case "code" if not (isinstance(value, str) and _CODE.fullmatch(value)):
+            raise PlanError(f"{name} takes a code of AWS's such as InternalFailure, not {value!r}.")
     if not isinstance(value, str) or not value:
         raise PlanError(f"{name} {_SENTENCE['text']}, not {value!r}.")
     return value
@@ -349,9 +359,12 @@ class _Scope:
 
     def read(self, now_ms: int) -> tuple[tuple[str, ...], Where]:
         pairs = self._pairs()
+        operations = set(self._named)
+        if not operations and self._kind.operations is not None:  # fewer than its points have
+            operations = {name for by_service in pairs.values() for names in by_service.values() for name in names or ()}
         where = Where(
             frozenset(self._services) if self._services else None,
-            frozenset(self._named) if self._named else None,
+            frozenset(operations) if operations else None,
             self._accounts(),
             self._resource(pairs),
             self._client(),

@@ -53,8 +53,9 @@ class Ledger:
         self.last_id = 0
         self._saved = (0, 0, 0)  # count, dropped and last_id as they are committed
         self._pending: list[Row] = []
-        self._names: dict[str, int] = {}
+        self._names: dict[str, int] = {"": 0}
         self._by_no: dict[int, str] = {0: ""}
+        self._last_no = 0
         self._new_names: list[tuple[int, str]] = []
         self._clients = 0
         self._delivered: dict[int, str] = {}  # message ids by row ids, of those last delivered
@@ -74,9 +75,13 @@ class Ledger:
         self.is_on = settings.get("enabled", False)
         self.capacity = settings.get("capacity", CAPACITY)
         self.dropped = settings.get("dropped", 0)
+        self._load_names()
+
+    def _load_names(self) -> None:
         self._by_no = {0: "", **dict(self.store.load_names())}
         self._names = {name: no for no, name in self._by_no.items()}
         self._clients = len(self._names)
+        self._last_no = max(self._by_no)
 
     def _reload(self) -> None:
         self._pending, self._new_names = [], []
@@ -110,7 +115,7 @@ class Ledger:
         self._pending, self._new_names = [], []
         self.store.clear()
         self.count = self.dropped = 0
-        self._names, self._by_no, self._clients = {"": 0}, {0: ""}, 0
+        self._names, self._by_no, self._clients, self._last_no = {"": 0}, {0: ""}, 0, 0
         self._save()
         self._commit.then(self._committed)
 
@@ -126,6 +131,9 @@ class Ledger:
         elif mine:
             self._commit.enter()
             self.count -= self.store.drop_of(mine)
+            clients = [no for name, no in self._names.items() if name.startswith(f"{account} ")]
+            self.store.drop_names([*mine, *clients])
+            self._load_names()
             self._commit.then(self._committed)
 
     # noting
@@ -207,7 +215,7 @@ class Ledger:
     def _name(self, name: str) -> int:
         no = self._names.get(name)
         if no is None:
-            no = self._names[name] = len(self._by_no)
+            no = self._names[name] = self._last_no = self._last_no + 1
             self._by_no[no] = name
             self._new_names.append((no, name))
         return no
@@ -251,6 +259,10 @@ class Ledger:
                 hidden_ms,
                 detail=detail,
             )
+
+    def last_delivered(self, id: int) -> str:
+        """The message id of a row, also of one that is gone; "" where that is forgotten."""
+        return self._delivered.get(id, "")
 
     def changed(self, arn: str, id: int, message_id: str, receive_count: int, visible_ms: int) -> None:
         self._add(events.CHANGED, arn, message_id, id, receive_count, visible_ms)

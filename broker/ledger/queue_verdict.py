@@ -114,6 +114,8 @@ class Judge:
     def _about_all(self, entry: LedgerEntry) -> None:
         if entry.event == events.PURGED:
             self._purged_id = entry.id
+        elif entry.event == events.EFFECT:
+            self._counts["unknown_effects"] += 1
         elif entry.event == events.FAULT:
             detail = orjson.loads(entry.detail)
             kind, operation = detail["kind"], detail.get("operation", "")
@@ -216,6 +218,7 @@ class Judge:
             "lost_by_a_fault": counts["lost"],
             "stale_deletes": counts["stale"],
             "effects": counts["effects"],
+            "unknown_effects": counts["unknown_effects"],
         }
         return Verdict(
             self._arn,
@@ -283,6 +286,7 @@ def _lines(counts: dict[str, int]) -> list[str]:
         "lost_by_a_fault": "lost by a fault, its sender being told that all was well",
         "stale_deletes": "deletes that did nothing, their handles being stale",
         "effects": "effects reported",
+        "unknown_effects": "effects reported of messages that nobody knows",
     }
     always = ("sent", "processed_once", "processed_more_than_once", "never_acknowledged")
     return [f"{counts[name]:>9,}  {text}" for name, text in texts.items() if counts[name] or name in always]

@@ -529,13 +529,16 @@ class Messaging:
         ]
 
     def identify(self, queue: Queue, handle: str) -> tuple[str, int] | None:
-        """The message id and the receive that a handle is of, where that message is there: for the ledger."""
+        """The message id and the receive that a handle is of, as far as that is known: for the ledger."""
         read = receipts.read(handle, queue.tag)
-        if read is None or shelf_of(read[0]) != queue.shelf_no:
+        if read is None:
             return None
-        self._commit.enter()
-        found = self._store.identify([read[0]]).get(read[0])
-        return None if found is None else (found[0], read[1])
+        id, receive_count = read
+        message_id = self.ledger.last_delivered(id)
+        if not message_id and shelf_of(id) == queue.shelf_no:
+            self._commit.enter()
+            message_id = self._store.identify([id]).get(id, ("", 0))[0]
+        return (message_id, receive_count) if message_id else None
 
     def _state(self, queue: Queue, id: int) -> MessageState | None:
         # A purge takes the shelf away; the rows on it go later.

@@ -35,6 +35,9 @@ class SqliteLedgerStore:
     def put_names(self, rows: Iterable[tuple[int, str]]) -> None:
         self._connection.executemany("INSERT INTO ledger_name VALUES (?, ?)", rows)
 
+    def drop_names(self, name_nos: Sequence[int]) -> None:
+        self._connection.executemany("DELETE FROM ledger_name WHERE name_no = ?", [(no,) for no in name_nos])
+
     # entries in and out
 
     def append(self, entries: Sequence[LedgerEntry]) -> None:

@@ -13,16 +13,11 @@ import anyio
 
 from patterns.batch_consumer import Boto3Sqs
 from patterns.demos import say
-from patterns.event_source import (
-    Function,
-    KinesisEventSource,
-    KinesisSourcePolicy,
-    SourceHappening,
-    SqsDestination,
-    SqsEventSource,
-    SqsSourcePolicy,
-    record_by_record,
-)
+from patterns.event_source import Function, SourceHappening, record_by_record
+from patterns.queue_event_source import SqsEventSource, SqsSourcePolicy
+from patterns.stream_batches import KinesisSourcePolicy
+from patterns.stream_documents import SqsDestination
+from patterns.stream_event_source import KinesisEventSource
 from patterns.threads import InThreads
 
 LIMIT_S = 60
@@ -80,7 +75,7 @@ async def _stream(kinesis: Any, name: str, sqs: Any, failures: str) -> None:
         kinesis.put_record(StreamName=name, PartitionKey="orders", Data=data)
     arn = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
 
-    def handler(event: Any, context: Any) -> None:
+    async def handler(event: Any, context: Any) -> None:
         bodies = [base64.b64decode(record["kinesis"]["data"]).decode() for record in event["Records"]]
         say(f"the function is given {', '.join(bodies)}")
         total = sum(map(int, bodies))

@@ -10,7 +10,8 @@ import anyio
 
 from patterns.demos import say
 from patterns.threads import InThreads
-from patterns.topologies import Report, Rule, Site, State, Subscription, bus_to_queues, fan_out, teardown
+from patterns.topologies import Rule, Subscription, bus_to_queues, fan_out, teardown
+from patterns.topology_parts import Report, Site, State
 
 
 class Interrupted(Exception):

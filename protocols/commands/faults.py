@@ -52,7 +52,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         epilog='a value is JSON, or a text as it is: count=3 operation=\'["SendMessage", "DeleteMessage"]\' delay=5s\n'
         "`sidebus faults kinds` lists the kinds, their parameters, and what every rule may have",
     )
-    given.add_argument("rule", metavar="KIND key=value …  or JSON", nargs="+")
+    given.add_argument("rule", metavar="RULE", nargs="+", help="KIND key=value …, or the whole as JSON")
     given = action(known, "remove", "take one rule away")
     given.add_argument("name", metavar="NAME")
     action(known, "clear", "no faults any more")
@@ -151,29 +151,29 @@ def _profiles(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from broker.clock import ManualClock
+    from broker.clock import ClockRefusal, SystemClock
     from broker.faults import Faults, PlanError
     from protocols.aws.services import SERVICES
     from protocols.control.faults import operations
+    from protocols.plan_file import PlanFileError
     from protocols.start_plan import read_start_plan
 
-    faults = Faults(ManualClock(_machine_ms()))
+    clock = SystemClock(lambda _callback: None)
+    faults = Faults(clock)
     faults.operations = lambda: operations(list(SERVICES))
     try:
         plan = read_start_plan(options.file)
+        if plan.clock is not None and plan.clock.at_ms is not None:
+            clock.jump(plan.clock.at_ms)  # the rules' moments are compared with it
         if plan.faults is not None:
             faults.load(plan.faults, plan.seed)
-    except PlanError as error:
+    except PlanFileError as error:
+        raise CommandError(str(error)) from None
+    except (ClockRefusal, PlanError) as error:
         print(f"sidebus: {error}", file=sys.stderr)
         return 1
     show(options, faults.show(), lambda shown: f"{options.file} is good: {_count(len(shown.get('rules', ())), 'rule')}")
     return 0
-
-
-def _machine_ms() -> int:
-    import time
-
-    return time.time_ns() // 1_000_000
 
 
 # Texts

@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -86,14 +86,20 @@ class Control:
 
     def ask(self, method: str, target: str, document: object = None) -> dict[str, Any]:
         """One request, its answer parsed. Raises ControlError."""
-        answer = json.loads(self.read(method, target, document))
+        try:
+            answer = json.loads(self.read(method, target, document))
+        except ValueError:
+            answer = None
         if not isinstance(answer, dict):
             raise ControlError(f"{self.endpoint} answers, but not as Sidebus does.")
         return answer
 
     def read(self, method: str, target: str, document: object = None) -> bytes:
         """One request, its answer as it is. Raises ControlError."""
-        body = b"" if document is None else json.dumps(document, default=_as_text).encode()
+        try:
+            body = b"" if document is None else json.dumps(document, default=_as_json, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise ControlError(f"It cannot be said in JSON: {error}.") from None
         status, answer = self._send(method, target, body)
         if status >= 400:
             try:
@@ -105,8 +111,12 @@ class Control:
 
 
 def _over_http(endpoint: str) -> Send:
-    url = urlsplit(endpoint)
-    if url.scheme not in ("http", "https") or not url.hostname:
+    try:
+        url = urlsplit(endpoint)
+        is_good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and endpoint.isascii()
+    except ValueError:
+        is_good = False
+    if not is_good:
         raise ControlError(f"{endpoint!r} is no endpoint: give one such as {DEFAULT_ENDPOINT}.")
     connect = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
 
@@ -133,8 +143,13 @@ def query(given: Mapping[str, object]) -> str:
     return f"?{urlencode(named)}" if named else ""
 
 
-def _as_text(value: Any) -> str:
-    return str(value.isoformat())
+def _as_json(value: Any) -> str | float:
+    """Moments and lengths of time, as the broker reads them."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"{value!r} is nothing that the broker knows")
 
 
 # Clock
@@ -380,11 +395,11 @@ class LedgerControl:
     ) -> Verdict:
         """Of a queue, a stream or a topic, by its name."""
         asked = {"queue": queue, "stream": stream, "topic": topic, "account": account, "region": region}
-        return Verdict(json.loads(self.judge({**asked, "format": "json"})))
+        return Verdict(self._control.ask("GET", self._verdict({**asked, "format": "json"})))
 
     def judge(self, asked: Mapping[str, str | None]) -> bytes:
         """The verdict in the `format` that is asked for: json, text or junit."""
-        return self._control.read("GET", "/_sidebus/ledger/verdict" + query(self._of(asked)))
+        return self._control.read("GET", self._verdict(asked))
 
     def entries(self, *, limit: int | None = None, **asked: Any) -> Iterator[dict[str, Any]]:
         """What happened, the oldest first: by `queue`, `stream`, `topic`, `message`, `event`, after an `after`."""
@@ -416,6 +431,9 @@ class LedgerControl:
         given = {"message_id": message_id, "key": key, **self._of(asked)}
         stated = {name: value for name, value in given.items() if value is not None}
         return self._control.ask("POST", "/_sidebus/ledger/effects", stated)
+
+    def _verdict(self, asked: Mapping[str, str | None]) -> str:
+        return "/_sidebus/ledger/verdict" + query(self._of(asked))
 
     def _of(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         if not any(asked.get(name) for name in ("queue", "stream", "topic")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from broker.clock import ManualClock, iso_8601_ms
 from broker.entropy import Entropy
 from broker.faults import Faults, Hit, Occasion, PlanError, kinds, latency, profiles
-from broker.faults.names import SHAPES, Run, can_match, resource_matcher
+from broker.faults.names import SHAPES, Run, can_match, compiled, resource_matcher
+from broker.faults.reading import MAX_RULES
 
 ACCOUNT = "111122223333"
 OPERATIONS = {
@@ -204,6 +206,20 @@ def test_whatever_a_name_can_be_is_matched_by_a_pattern_that_is_let_through(data
     pattern += name[at:]
     assert can_match(pattern, service)
     assert can_match(f"arn:aws*:{service}:*:{pattern}", service)
+
+
+@given(st.text("ab*?", max_size=12), st.text("ab\n", max_size=12))
+def test_a_pattern_against_the_plain_expression(pattern: str, name: str) -> None:
+    plain = pattern.replace("?", ".").replace("*", ".*")
+    assert (compiled(pattern)(name) is not None) == (re.fullmatch(plain, name, re.DOTALL) is not None)
+
+
+def test_no_pattern_takes_long() -> None:
+    text = "a" * 4_000 + " " + "ao" * 4_000
+    for pattern in ("*a" * 400 + "b", "* *o*o*o*o*o*Z", "*" * 900 + "q", "*?a?" * 200 + "z"):
+        assert compiled(pattern)(text) is None
+    for pattern in ("*" * 1_000, "*?" * 500, "a*" * 499 + "!"):
+        assert can_match(pattern, "events") is (pattern[-1] != "!")
 
 
 def test_what_no_queue_can_be_called() -> None:
@@ -499,3 +515,17 @@ def test_a_refused_plan_leaves_the_one_in_force(faults: Faults) -> None:
     with pytest.raises(PlanError, match=r"There is no rule 'lat' in force\. Did you mean late\?"):
         faults.remove("lat")
     assert faults.show() == before
+
+
+def test_a_plan_has_an_end_however_it_comes_about(faults: Faults) -> None:
+    faults.load({"rule": [{"fault": "late"}] * MAX_RULES})
+    with pytest.raises(PlanError, match="A plan has at most 1000 rules: remove one first"):
+        faults.add({"fault": "late"})
+
+
+@pytest.mark.parametrize("rule", [{}, {"service": "sqs"}])
+def test_a_kind_strikes_at_its_own_operations_only(faults: Faults, rule: dict[str, Any]) -> None:
+    load(faults, {"fault": "partial-batch", **rule})
+    assert faults.hit("request", Occasion("sqs", "SendMessage", queue("orders"), ACCOUNT, "")) is None
+    assert faults.hit("request", Occasion("sqs", "SendMessageBatch", queue("orders"), ACCOUNT, "")) is not None
+    assert faults.show()["rules"][0]["matched"] == 1

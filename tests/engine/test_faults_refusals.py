@@ -107,6 +107,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "client 'boto3' can match nothing: the whole of ACCESS-KEY USER-AGENT is compared, with a space in between; "
         "write *boto3*.",
     ),
+    ({"fault": "throttle", "resource": "x" * 1001}, "resource takes a pattern of up to 1000 characters, not 1001."),
+    ({"fault": "throttle", "client": "*" * 1001}, "client takes a pattern of up to 1000 characters, not 1001."),
     # messages
     (
         {"fault": "throttle", "operation": "CreateQueue", "message": {"body": ["x"]}},
@@ -140,6 +142,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"fault": "reset", "when": "aftr"}, "when takes before or after, not 'aftr'. Did you mean after?"),
     ({"fault": "jump", "by": "0s"}, "by is 0, which changes nothing."),
     ({"fault": "drift", "ppm": 0}, "ppm takes a number other than 0, not 0."),
+    ({"fault": "drift", "ppm": -1_000_000}, "ppm takes a number from -999999 to 1000000000, not -1000000."),
+    ({"fault": "lag", "growth_per_s": 1e308}, "growth_per_s takes a number from 0 to 2147483648, not 1e+308."),
+    (
+        {"fault": "slow-bytes", "bytes_per_s": 1 << 40},
+        "bytes_per_s takes a whole number from 1 to 2147483648, not 1099511627776.",
+    ),
+    (
+        {"fault": "error", "code": "X\r\nSet-Cookie: a=b"},
+        "code takes a code of AWS's such as InternalFailure, not 'X\\r\\nSet-Cookie: a=b'.",
+    ),
+    (
+        {"fault": "latency", "distribution": "gamma", "delay": "1s"},
+        "distribution takes fixed or normal or pareto or percentiles, not 'gamma'.",
+    ),
     (
         {"fault": "partial-batch", "fraction": 0},
         "fraction takes a number above 0 and at most 1, not 0; with 0 it would never strike.",
@@ -201,6 +217,11 @@ def test_a_rule_is_refused_with_a_reason(faults: Faults, rule: dict[str, Any], s
         (
             {"seed": -1, "profile": "poison"},
             "seed takes a whole number from 0 to 9223372036854775807, or a text, not -1.",
+        ),
+        ({"profile": ["poison"]}, "There is no profile ['poison']. Did you mean poison?"),
+        (
+            {"profile": "poison", "clock": {"frozen": True}},
+            "A fault plan has seed, profile and rule, not 'clock'. clock is for `sidebus serve --plan`.",
         ),
         ({"profile": "bad-dya"}, "There is no profile 'bad-dya'. Did you mean bad-day?"),
         ({"rule": [], "rules": []}, "A plan has `rule` or `rules`, not both."),

@@ -13,6 +13,7 @@ from broker.faults import Hit
 from broker.ledger import events
 from broker.ledger.ledger import DROP_ROWS
 from broker.limits import AWS
+from broker.names import World
 from engine.conftest import NewEngine
 from engine.ledger_support import defects, events_of, life, verdict
 from engine.support import DAY_S, WORLD, Engine
@@ -275,6 +276,21 @@ def test_clear_and_reset(on: Engine) -> None:
     assert events_of(on, again.message_id) == ["sent"]
 
 
+def test_one_account_is_reset_and_the_other_stays(on: Engine) -> None:
+    ledger = on.broker.ledger
+    mine, theirs = on.create("orders"), on.queues.create(World("111122223333", "us-east-1"), "orders", {})
+    ledger.by = "000000000000 me"
+    gone, kept = on.send(mine), on.send(theirs)
+    on.broker.reset("000000000000")
+    assert [events_of(on, sent.message_id) for sent in (gone, kept)] == [[], ["sent"]]
+    assert ledger.count == 1
+    ledger.by = "111122223333 they"
+    on.receive(theirs)
+    on.settle()
+    assert [moment.by for moment in life(on, kept.message_id).moments] == ["", "111122223333 they"]
+    assert on.rows("SELECT name FROM ledger_name ORDER BY name") == [("111122223333 they",), (theirs.arn,)]
+
+
 # verdicts
 
 
@@ -393,6 +409,15 @@ def test_failed_entries_of_batches(on: Engine) -> None:
     found_all = verdict(on, queue)
     assert {c.name: c.message_ids for c in found_all.defects} == {"batch-failures-ignored": [ignored.message_id]}
     assert found_all.faults == {"partial-batch": 2}
+
+
+def test_whose_handle_it_is_is_known_after_the_delete_too(on: Engine) -> None:
+    queue = on.create("orders")
+    sent = on.send(queue)
+    (message,) = on.receive(queue)
+    on.delete(queue, message)
+    assert on.messaging.identify(queue, on.handle(queue, message)) == (sent.message_id, 1)
+    assert on.messaging.identify(queue, "nonsense") is None
 
 
 def test_failed_sends_of_batches(on: Engine) -> None:

@@ -61,15 +61,33 @@ def control(sidecar: Sidecar) -> Iterator[Control]:
         control.reset()
 
 
-def client(sidecar: Sidecar, *, tries: int) -> Any:
+def client(sidecar: Sidecar) -> Any:
     return boto3.client(
         "sqs",
         endpoint_url=sidecar.url,
         region_name="us-east-1",
         aws_access_key_id="test",
         aws_secret_access_key="test",
-        config=Config(retries={"mode": "standard", "total_max_attempts": tries}, read_timeout=20),
+        config=Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=20),
     )
+
+
+class Persistent:
+    """A client that asks again at once where it was not answered: as SDKs do, but for their pauses."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._client = client(sidecar)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def ask(**given: Any) -> Any:
+            for _ in range(8):
+                try:
+                    return getattr(self._client, name)(**given)
+                except (BotoCoreError, ClientError) as error:
+                    failure = error
+            raise failure
+
+        return ask
 
 
 def plan(seed: int) -> dict[str, Any]:
@@ -123,7 +141,7 @@ def working(control: Control, chance: random.Random) -> Work:
 @pytest.mark.parametrize("name", ["orders", "orders.fifo"])
 def test_each_defect_of_a_naive_consumer_has_its_name(sidecar: Sidecar, control: Control, name: str) -> None:
     seed = seed_of_this_run()
-    sqs = client(sidecar, tries=8)
+    sqs = Persistent(sidecar)
     url = create(sqs, name)
     send_all(sqs, url)
     control.faults.load(plan(seed))
@@ -149,7 +167,7 @@ def test_each_defect_of_a_naive_consumer_has_its_name(sidecar: Sidecar, control:
 @pytest.mark.parametrize("name", ["orders", "orders.fifo"])
 def test_a_careful_consumer_passes(sidecar: Sidecar, control: Control, name: str) -> None:
     seed = seed_of_this_run()
-    sqs = client(sidecar, tries=8)
+    sqs = Persistent(sidecar)
     url = create(sqs, name)
     send_all(sqs, url)
     faults = control.faults.load(plan(seed))
@@ -219,7 +237,7 @@ def rules(seed: int) -> dict[str, Any]:
 
 def test_the_account_is_what_clients_have_counted(sidecar: Sidecar, control: Control) -> None:
     seed = seed_of_this_run()
-    setup = client(sidecar, tries=8)
+    setup = Persistent(sidecar)
     dead_arn = setup.get_queue_attributes(QueueUrl=create(setup, "dead"), AttributeNames=["QueueArn"])["Attributes"]
     redrive = f'{{"deadLetterTargetArn":"{dead_arn["QueueArn"]}","maxReceiveCount":5}}'
     url = create(setup, "orders", RedrivePolicy=redrive)
@@ -268,7 +286,7 @@ def test_the_account_is_what_clients_have_counted(sidecar: Sidecar, control: Con
 
 
 def produce(sidecar: Sidecar, url: str, count: Count, seed: int, at: int) -> None:
-    sqs = client(sidecar, tries=1)
+    sqs = client(sidecar)
     chance = random.Random(f"{seed} {at}")
     for number in range(60):
         try:
@@ -284,7 +302,7 @@ def produce(sidecar: Sidecar, url: str, count: Count, seed: int, at: int) -> Non
 
 
 def receive_and_delete(sidecar: Sidecar, url: str, count: Count, seed: int) -> None:
-    sqs = client(sidecar, tries=1)
+    sqs = client(sidecar)
     chance = random.Random(seed)
     for _ in range(70):
         wait_s = chance.choice([0, 0, 1])

@@ -108,6 +108,8 @@ def test_faults(sidebus_command: Command, tmp_path: Path) -> None:
         (["add", "throtle"], "There is no fault 'throtle'. Did you mean throttle?"),
         (["add", "throttle", "now"], "'now' is no key=value, such as probability=0.1."),
         (["add", "{"], "The rule is not JSON: "),
+        (["add", "throttle", "probability=NaN"], "It cannot be said in JSON: "),
+        (["check", "/nowhere/plan.toml"], "/nowhere/plan.toml cannot be read: No such file or directory."),
         (["remove", "x"], "There is no rule 'x' in force."),
         (["profile", "bad-dya"], "There is no profile 'bad-dya'. Did you mean bad-day?"),
         (["load", "/nowhere/plan.toml"], "/nowhere/plan.toml cannot be read: No such file or directory."),
@@ -131,6 +133,12 @@ def test_what_needs_no_broker(sidebus_command: Command, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
     good.write_text('profile = "poison"\n[clock]\nfrozen = true\n[ledger]\ncapacity = 100\n')
     assert sidebus_command("faults", "check", good, **nowhere).out == f"{good} is good: 6 rules\n"
+    good.write_text('\ufeffprofile = "poison"\n', "utf-8")  # as some editors begin a file
+    assert sidebus_command("faults", "check", good, **nowhere).code == 0
+    bad.write_text('[clock]\nat = "2036-01-02"\n[[rule]]\nfault = "late"\nuntil = "2036-01-01"\n')
+    ran = sidebus_command("faults", "check", bad, **nowhere)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("sidebus: Rule 1: until: 2036-01-01 is past; it is 2036-01-02T00:00:00.")
     bad.write_text('[[rule]]\nfault = "late"\nresource = "a.fifo.b"\n')
     ran = sidebus_command("faults", "check", bad, **nowhere)
     assert (ran.code, ran.out) == (1, "")
@@ -172,6 +180,13 @@ def test_where_nobody_answers(sidebus_command: Command) -> None:
         assert ran.err.startswith("sidebus: No Sidebus answers at http://127.0.0.1:1 ")
 
 
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:port", "http://[::1", "http://127.0.0.1:1/\N{SNOWMAN}", "x"])
+def test_what_is_no_endpoint(sidebus_command: Command, endpoint: str) -> None:
+    ran = sidebus_command("clock", "--endpoint", endpoint)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"sidebus: {endpoint!r} is no endpoint: give one such as http://127.0.0.1:4566.\n"
+
+
 def test_the_endpoint_goes_before_or_behind_the_action(sidebus_command: Command) -> None:
     url = sidebus_command.sidebus.url
     for arguments in (["--endpoint", url, "show"], ["show", "--endpoint", url]):
@@ -190,6 +205,7 @@ def test_help_has_examples(sidebus_command: Command, command: str) -> None:
 def test_usage(sidebus_command: Command) -> None:
     assert sidebus_command("nonsense").code == 2
     assert sidebus_command("clock", "nonsense").code == 2
+    assert "arguments are required: RULE" in sidebus_command("faults", "add").err
     assert sidebus_command("ledger", "verdict").code == 2
     assert all(name in sidebus_command("--help").out for name in ("serve", "clock", "faults", "ledger"))
 
@@ -257,7 +273,9 @@ def test_the_same_seed_is_the_same_run(start_sidebus: Callable[..., Any], connec
         ("x", "is not TOML: "),
         ("sead = 1", "A plan has seed, profile, rule, rules, clock, ledger, not 'sead'. Did you mean seed?"),
         ("[clock]\nfreeze = true", "[clock] has at, frozen, speed, dates, not 'freeze'. Did you mean frozen?"),
-        ("[clock]\nspeed = 0", "[clock] speed takes a number above 0, not 0."),
+        ("[clock]\nspeed = 0", "[clock] speed takes a number above 0 and at most 1000000, not 0."),
+        ("[clock]\nspeed = inf", "[clock] speed takes a number above 0 and at most 1000000, not inf."),
+        ('[clock]\nat = "2500-01-01"', "[clock] at: 2500-01-01T00:00:00.000Z is more than a century ahead."),
         ('[clock]\nat = "noon"', "[clock] at takes a moment such as 2026-12-01T00:00:00Z, not 'noon'."),
         ("[ledger]\ncapacity = 0", "[ledger] capacity takes a whole number of entries, not 0."),
         ('[[rule]]\nfault = "lat"', "Rule 1: There is no fault 'lat'. Did you mean late?"),

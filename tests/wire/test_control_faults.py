@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -230,5 +230,20 @@ def test_another_way_than_http() -> None:
         asked.append((method, target, body))
         return 200, b'{"now_ms": 0}'
 
-    assert Control("http://nowhere", send).clock.now() == datetime(1970, 1, 1, tzinfo=UTC)
-    assert asked == [("GET", "/_sidebus/clock", b"")]
+    control = Control("http://nowhere", send)
+    assert control.clock.now() == datetime(1970, 1, 1, tzinfo=UTC)
+    control.faults.load({"rule": [{"fault": "late", "delay": timedelta(minutes=1), "from": date(2036, 1, 1)}]})
+    with pytest.raises(ControlError, match="cannot be said in JSON"):
+        control.clock.speed(float("nan"))
+    assert asked == [
+        ("GET", "/_sidebus/clock", b""),
+        ("PUT", "/_sidebus/faults", b'{"rule": [{"fault": "late", "delay": 60.0, "from": "2036-01-01"}]}'),
+    ]
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"\xff"])
+def test_who_answers_is_not_sidebus(answer: bytes) -> None:
+    control = Control("http://elsewhere", lambda *_: (200, answer))
+    for ask in (control.clock.show, control.faults.show, lambda: control.ledger.verdict("orders")):
+        with pytest.raises(ControlError, match="http://elsewhere answers, but not as Sidebus does"):
+            ask()
