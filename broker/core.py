@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from broker.buses.service import Events
 from broker.clock import Clock
 from broker.commit import GroupCommit
@@ -37,6 +39,7 @@ class Broker:
         self.clock = clock
         self.entropy = entropy or Entropy()
         self.limits = limits
+        self.on_end: list[Callable[[], None]] = []  # who else has somebody wait
         self.commit = GroupCommit(store, clock.soon)
         self.faults = Faults(clock, self.entropy)
         self.ledger = Ledger(clock, self.commit, store)
@@ -112,6 +115,8 @@ class Broker:
     def end_waiting(self) -> None:
         """Answers the long polls with what there is, nothing, and ends the streams' subscriptions."""
         self.clock.halt()
+        for end in self.on_end:
+            end()
         self.queues.close()
         self.streams.close()
 

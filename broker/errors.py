@@ -40,7 +40,7 @@ class AccessDenied(DomainError):
 
 
 class Throttled(DomainError):
-    default = "Rate exceeded"
+    default = "Request is throttled."
 
 
 # SQS --------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ protocols/commands.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -47,9 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(chosen).parse_args(given)
     try:
         exit_code: int = options.run(options)
+        sys.stdout.flush()
     except CommandError as error:
         print(f"sidebus: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `… | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return exit_code
 
 

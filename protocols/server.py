@@ -44,7 +44,7 @@ class ServeOptions:
     tls_cert: str | None = None
     tls_key: str | None = None
     settings: Settings = field(default_factory=Settings)
-    seed: int | None = None
+    seed: int | str | None = None
     plan: StartPlan | None = None
 
 

@@ -28,6 +28,7 @@ from broker.core import Broker
 from broker.faults import PlanError
 from broker.faults.errors import Seed
 from broker.faults.reading import check_seed, suggestion
+from broker.ledger.ledger import is_capacity
 from protocols.plan_file import read_plan_file
 
 _SECTIONS = ("seed", "profile", "rule", "rules", "clock", "ledger")
@@ -124,7 +125,7 @@ def _ledger(given: Any) -> LedgerStart:
     enabled, capacity = given.get("enabled", True), given.get("capacity")
     if not isinstance(enabled, bool):
         raise PlanError(f"[ledger] enabled takes true or false, not {enabled!r}.")
-    if capacity is not None and (isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1):
+    if not is_capacity(capacity):
         raise PlanError(f"[ledger] capacity takes a whole number of entries, not {capacity!r}.")
     return LedgerStart(enabled, capacity)
 

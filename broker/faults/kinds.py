@@ -274,7 +274,7 @@ _MESSAGES = (
     Kind(
         "early-dead-letter",
         "messages",
-        "A message moves to the dead-letter queue before its receives are used up.",
+        "A message moves to the dead-letter queue before its receives are used up. Only where there is one.",
         (RECEIVE,),
         example="early-dead-letter resource=orders count=1",
     ),

@@ -361,7 +361,7 @@ class _Scope:
         pairs = self._pairs()
         operations = set(self._named)
         if not operations and self._kind.operations is not None:  # fewer than its points have
-            operations = {name for by_service in pairs.values() for names in by_service.values() for name in names or ()}
+            operations = {name for services in pairs.values() for names in services.values() for name in names or ()}
         where = Where(
             frozenset(self._services) if self._services else None,
             frozenset(operations) if operations else None,

@@ -37,6 +37,11 @@ _UNTOLD = (events.FAULT, events.DEAD_LETTERED, events.EXPIRED)  # of this a clie
 Row = tuple[int, int, str, int, str, int, int, int, int, str, str]
 
 
+def is_capacity(given: object) -> bool:
+    """Whether it is a number of entries, or None for the usual one."""
+    return given is None or (isinstance(given, int) and not isinstance(given, bool) and 1 <= given < 1 << 53)
+
+
 class Ledger:
     """Off until switched on. `note` and `fault` are for everybody; the others each for one place in the engine."""
 

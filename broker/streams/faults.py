@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from broker.entropy import Entropy
 from broker.errors import InternalFailureException, LimitExceededException, ProvisionedThroughputExceededException
 from broker.faults import Hit, Occasion
-from broker.limits import MAX_GET_RECORDS
+from broker.limits import MAX_GET_RECORDS, SHARD_ITERATOR_MS
 from broker.queues.faults import content
 from broker.streams import tokens
 from broker.streams.lifecycle import Lifecycle
@@ -109,7 +109,7 @@ class StreamFaults:
             self._ledger.fault(hit, stream.arn, "", detail)
             if hit.kind == "shard-throttle":
                 raise ProvisionedThroughputExceededException(exceeded(shard))
-            raise tokens.expired(given_ms, now_ms)
+            raise tokens.expired(min(given_ms, now_ms - SHARD_ITERATOR_MS - 1_000), now_ms)
         if _may_change(shard) and (hit := self._faults.hit("get-records", occasion, "reshard")) is not None:
             self._reshard(shard, hit)
         hit = self._faults.hit("get-records", occasion, "lag")

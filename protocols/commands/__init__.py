@@ -6,5 +6,10 @@ one sentence on stderr that says why. What is slow to import is imported by `run
 """
 
 
+def seed(text: str) -> int | str:
+    """A whole number where it is one."""
+    return int(text) if text.isascii() and text.isdecimal() else text
+
+
 class CommandError(Exception):
     """It could not be done; the text is a sentence that says why, or what to give."""

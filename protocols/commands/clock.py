@@ -79,7 +79,7 @@ def as_text(state: dict[str, Any]) -> str:
         parts.append(f"{state['speed']:g} times as fast as real time")
     offset_ms = round(state["offset_ms"])
     if abs(offset_ms) > READING_MS:
-        rounded_ms = abs(offset_ms) if abs(offset_ms) < 1_000 else abs(offset_ms) // 1_000 * 1_000
+        rounded_ms = abs(offset_ms) if abs(offset_ms) < 1_000 else round(abs(offset_ms) / 1_000) * 1_000
         parts.append(f"{show_duration(rounded_ms)} {'ahead of' if offset_ms > 0 else 'behind'} the machine's time")
     if state["dates"] != "broker":
         parts.append(f"dates by the {state['dates']}")

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from protocols.commands import CommandError
+from protocols.commands import CommandError, seed
 from protocols.commands.asking import action, actions, control, show, table
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def _seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, metavar="N", help="replays the run that had it (default: one is drawn)")
+    parser.add_argument(
+        "--seed", type=seed, metavar="N|TEXT", help="replays the run that had it (default: one is drawn)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

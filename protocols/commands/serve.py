@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protocols.commands import CommandError
+from protocols.commands import CommandError, seed
 
 if TYPE_CHECKING:
     from protocols.start_plan import StartPlan
@@ -106,7 +106,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="yes|no",
     )
     _option(parser, "--plan", None, "what to begin with: clock, faults, ledger (TOML or JSON)", metavar="FILE")
-    _option(parser, "--seed", None, "the same seed and the same requests give the same run", metavar="N")
+    _option(parser, "--seed", None, "the same seed and the same requests give the same run", metavar="N|TEXT")
     parser.add_argument(
         "--ledger",
         action="store_true",
@@ -145,6 +145,12 @@ def _endpoints(option: str, listed: Sequence[str] | None, example: str) -> dict[
     return endpoints
 
 
+def _seed(text: str) -> int | str:
+    from broker.faults.reading import check_seed
+
+    return check_seed(seed(text))
+
+
 def run(options: argparse.Namespace) -> int:
     from broker.errors import BrokerFailure
     from broker.faults import PlanError
@@ -169,8 +175,6 @@ def run(options: argparse.Namespace) -> int:
             raise CommandError(f"--region takes a region such as us-east-1, not {options.region}.")
         if options.stream_wait and not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", options.stream_wait):
             raise CommandError(f"--stream-wait takes seconds such as 2 or 0.5, not {options.stream_wait}.")
-        if options.seed and not re.fullmatch("[0-9]{1,18}", options.seed):
-            raise CommandError(f"--seed takes a whole number, not {options.seed}.")
         serve(
             ServeOptions(
                 host=options.host,
@@ -182,7 +186,7 @@ def run(options: argparse.Namespace) -> int:
                 log_format=_choice("log-format", options.log_format, ("text", "json")),
                 tls_cert=options.tls_cert,
                 tls_key=options.tls_key,
-                seed=int(options.seed) if options.seed else None,
+                seed=_seed(options.seed) if options.seed else None,
                 plan=_plan(options.plan, options.ledger),
                 settings=Settings(
                     options.region,

@@ -25,6 +25,7 @@ import orjson
 from broker.clock import iso_8601_ms
 from broker.core import Broker
 from broker.ledger import events
+from broker.ledger.ledger import is_capacity
 from broker.names import World, is_account, parse_arn, partition_of
 from broker.streams import sequence
 from broker.streams.stream import shard_id
@@ -89,7 +90,7 @@ class LedgerPage:
         enabled, capacity = given.get("enabled", self._ledger.is_on), given.get("capacity")
         if not isinstance(enabled, bool):
             raise _Wrong("enabled is true or false.")
-        if capacity is not None and (isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1):
+        if not is_capacity(capacity):
             raise _Wrong("capacity is a number of entries from 1 on.")
         self._ledger.enable(capacity)
         if not enabled:

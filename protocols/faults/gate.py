@@ -59,6 +59,8 @@ class Gate:
         self._application = application
         self._broker = broker = application.broker
         self._full: Timer | None = None
+        self._late: dict[Timer, Reply] = {}  # requests that wait for their latency to end
+        broker.on_end.append(self._end)
         self._kinds: Mapping[str, Callable[[Struck], Cancel | None]] = {
             "error": self._error,
             "throttle": self._throttle,
@@ -164,6 +166,7 @@ class Gate:
         clock, ledger = self._broker.clock, self._broker.ledger
 
         def go_on() -> None:
+            del self._late[timer]
             ledger.by = struck.occasion.client
             try:
                 cancels.append(self._perform(struck))
@@ -172,13 +175,23 @@ class Gate:
 
         timer = clock.call_at(clock.now_ms() + struck.hit.parameters["delay_ms"], go_on)
 
+        self._late[timer] = struck.reply
+
         def cancel() -> None:
             timer.cancel()
+            self._late.pop(timer, None)
             for following in cancels:
                 if following is not None:
                     following()
 
         return cancel
+
+    def _end(self) -> None:
+        """The broker stops: nothing was done of what is late, and its connections end."""
+        late, self._late = self._late, {}
+        for timer, reply in late.items():
+            timer.cancel()
+            reply(NoResponse())
 
     # done, and not as it should be answered
 

@@ -15,11 +15,13 @@ from protocols.faults.documented import SENTENCES
 from protocols.shapes.model import Operation, Service
 
 _EXCEEDED = "ProvisionedThroughputExceededException"
-_RATE_EXCEEDED = errors.Throttled.default
+_RATE_EXCEEDED = "Rate exceeded"
+_UNKNOWN = "The request was refused by a fault plan."  # of a code that is none of AWS's
 
 # Not of the models, but of the front ends: status and words. "Common Errors" in each API reference, such as
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html
 _COMMON: dict[str, tuple[int, str]] = {
+    "AccessDenied": (403, "You do not have sufficient access to perform this action."),
     "AccessDeniedException": (400, "You do not have sufficient access to perform this action."),
     "ExpiredToken": (403, "The security token included in the request is expired."),
     "ExpiredTokenException": (403, "The security token included in the request is expired."),
@@ -65,7 +67,7 @@ def error(service: Service, code: str, message: str | None, status: int | None) 
     elif status is None and of_model is not None and not of_model.sender_fault:
         status = of_model.status
     if message is None:
-        message = _words(service, code) if common is None else common[1]
+        message = (_words(service, code) or _UNKNOWN) if common is None else common[1]
     return Refusal(code, message, status)
 
 
@@ -88,7 +90,7 @@ def throttled(operation: Operation, resource: str) -> Refusal:
     """A `throttle` fault's, for a resource by its ARN."""
     match operation.service.name:
         case "sqs":
-            return Refusal("RequestThrottled", _RATE_EXCEEDED, None)
+            return Refusal("RequestThrottled", errors.Throttled.default, None)
         case "sns":
             return Refusal("ThrottledException", _RATE_EXCEEDED, None)
         case "events":

@@ -17,6 +17,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ from patterns.topologies import Subscription, fan_out
 from patterns.topology_parts import Report, Site
 
 LIMIT_S = 30
-SPEED = 10
+SPEED = 20
 Rule = dict[str, Any]
 RETRY = RetryPolicy(Fixed(0.005), attempts=50)
 CONSUMER = ConsumerPolicy(
@@ -120,16 +121,17 @@ def batched(operation: str) -> list[str]:
 
 
 # What is in hand when it strikes is there again. More often, and it would be before any deletion.
-JUMPS: Rule = {"fault": "jump", "by": "3s", "operation": "ReceiveMessage", "every": 5, "count": 3}
+JUMPS: Rule = {"fault": "jump", "by": "3s", "operation": "ReceiveMessage", "every": 2, "count": 3}
 RECEIVING: list[Rule] = [
     {"fault": "duplicate", "name": "twice", "every": 4},
     {"fault": "duplicate", "name": "back", "when": "after-delete", "delay": "100ms", "every": 5},
     {"fault": "early-visibility", "after": "200ms", "every": 7},
 ]
+# As soon as two batches have been received and deleted, all of these have struck.
 ASKING: list[Rule] = [
-    {"fault": "done-not-answered", "operation": ["ReceiveMessage", "DeleteMessageBatch"], "every": 5},
-    {"fault": "throttle", "operation": ["ReceiveMessage", "DeleteMessageBatch"], "every": 7},
-    {"fault": "partial-batch", "operation": "DeleteMessageBatch", "every": 2},
+    {"fault": "done-not-answered", "operation": ["ReceiveMessage", "DeleteMessageBatch"], "every": 3, "count": 4},
+    {"fault": "throttle", "operation": ["ReceiveMessage", "DeleteMessageBatch"], "every": 4, "count": 4},
+    {"fault": "partial-batch", "operation": "DeleteMessageBatch", "count": 2},
     JUMPS,
 ]
 SENDING: list[Rule] = [
@@ -368,11 +370,8 @@ class Stream:
 
     def put(self) -> None:
         for body in BODIES:
-            retried(
-                lambda body=body: self.kinesis.put_record(
-                    StreamName=self.name, PartitionKey=body[0], Data=body.encode()
-                )
-            )
+            record = {"PartitionKey": body[0], "Data": body.encode()}
+            retried(partial(self.kinesis.put_record, StreamName=self.name, **record))
 
     @property
     def is_all_seen(self) -> bool:
@@ -719,7 +718,7 @@ def test_dead_letters_are_redriven_and_none_is_lost(faulty: Faulty) -> None:
 
     with faulty.plan(*SENDING, *ASKING[:-1]):
         for body in bodies:
-            retried(lambda body=body: faulty.sqs.send_message(QueueUrl=live, MessageBody=body))
+            retried(partial(faulty.sqs.send_message, QueueUrl=live, MessageBody=body))
         played(play)
     assert sorted(faulty.take(mended)) == sorted(wanted)
 
@@ -792,7 +791,7 @@ def test_calls_are_retried_broken_off_and_bounded(faulty: Faulty) -> None:
         limiter = RateLimiter(rate_per_s=500, burst=5)
         for body in BODIES:
             await limiter.acquire()
-            await retry(lambda body=body: send(body), RETRY)  # type: ignore[misc]
+            await retry(partial(send, body), RETRY)
 
     with faulty.plan(*SENDING, {"fault": "throttle", "operation": "SendMessage", "every": 2}):
         played(tried_again)

@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 
 from protocols.cli import main
+from protocols.commands.clock import as_text as clock_as_text
 from protocols.testing.control import Control
 
 Connect = Callable[..., Any]
@@ -68,6 +69,9 @@ def test_the_clock(sidebus_command: Command) -> None:
     assert ran.out.endswith(", frozen, 14d ahead of the machine's time\n") or "13d23h59m" in ran.out
     ran = sidebus_command("clock", "set", "2036-12-01T00:00:00Z")
     assert ran.out.startswith("2036-12-01T00:00:00.000Z, frozen, ")
+    state = {"now": "now", "frozen": False, "speed": 1, "dates": "broker", "travelling_to": None}
+    for offset_ms, told in ((1_209_599_988, "14d ahead of"), (-90_400, "1m30s behind"), (258, "258ms ahead of")):
+        assert clock_as_text({**state, "offset_ms": offset_ms}) == f"now, {told} the machine's time"
     assert sidebus_command("--help").code == 0
     assert sidebus_command("clock", "dates", "machine").out.endswith(", dates by the machine\n")
     assert "60 times as fast" in sidebus_command("clock", "speed", "60").out
@@ -99,6 +103,7 @@ def test_faults(sidebus_command: Command, tmp_path: Path) -> None:
     plan.write_text('seed = 7\n[[rule]]\nfault = "throttle"\n')
     assert sidebus_command("faults", "load", plan).out.startswith("seed 7\n")
     assert sidebus_command("faults", "load", plan, "--seed", "8").out.startswith("seed 8\n")
+    assert sidebus_command("faults", "load", plan, "--seed", "tuesday").out.startswith("seed tuesday\n")
     assert sidebus_command("faults", "clear").out == "no fault plan is in force\n"
 
 
@@ -292,7 +297,8 @@ def test_a_start_file_that_cannot_be(sidebus_command: Command, tmp_path: Path, t
 
 
 def test_serve_refuses_what_it_cannot_use(sidebus_command: Command) -> None:
-    ran = sidebus_command("serve", "--seed", "x")
-    assert (ran.code, ran.err) == (2, "sidebus: --seed takes a whole number, not x.\n")
+    ran = sidebus_command("serve", "--seed", "9" * 30)
+    assert ran.code == 2
+    assert ran.err.startswith("sidebus: seed takes a whole number from 0 to ")
     ran = sidebus_command("serve", "--plan", "/nowhere.toml")
     assert (ran.code, ran.err) == (2, "sidebus: /nowhere.toml cannot be read: No such file or directory.\n")

@@ -18,7 +18,7 @@ from broker.core import Broker
 from broker.entropy import Entropy
 from broker.store.sqlite import SqliteStore
 from protocols.application import Application
-from protocols.http.message import Answer, Request, Response
+from protocols.http.message import Answer, NoResponse, Request, Response
 
 ACCOUNT = "111111111111"
 LUCKY, UNLUCKY, HALF = "lucky", "unlucky", "half"
@@ -39,23 +39,26 @@ class Virtual:
 
     def start(self, client: str, service: str, operation: str, parameters: dict[str, Any]) -> list[Any]:
         """Asks; the answer is in the list when it is there."""
-        target = {"sqs": "AmazonSQS", "kinesis": "Kinesis_20131202"}[service]
-        scope = f"Credential={ACCOUNT}/20260101/us-east-1/{service}/aws4_request"
-        headers = [
-            (b"x-amz-target", f"{target}.{operation}".encode()),
-            (b"content-type", b"application/x-amz-json-1.1" if service == "kinesis" else b"application/x-amz-json-1.0"),
-            (b"authorization", f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0".encode()),
-            (b"host", b"localhost"),
-            (b"user-agent", client.encode()),
-        ]
         answers: list[Any] = []
 
         def reply(answer: Answer) -> None:
             assert isinstance(answer, Response)
             answers.append((answer.status, json.loads(answer.body) if answer.body else {}))
 
+        headers = self.headers(client, service, operation)
         self.application(Request("POST", b"/", headers, json.dumps(parameters).encode()), reply)
         return answers
+
+    def headers(self, client: str, service: str, operation: str) -> list[tuple[bytes, bytes]]:
+        target = {"sqs": "AmazonSQS", "kinesis": "Kinesis_20131202"}[service]
+        scope = f"Credential={ACCOUNT}/20260101/us-east-1/{service}/aws4_request"
+        return [
+            (b"x-amz-target", f"{target}.{operation}".encode()),
+            (b"content-type", b"application/x-amz-json-1.1" if service == "kinesis" else b"application/x-amz-json-1.0"),
+            (b"authorization", f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0".encode()),
+            (b"host", b"localhost"),
+            (b"user-agent", client.encode()),
+        ]
 
     def ask(self, service: str, operation: str, **parameters: Any) -> Any:
         answers = self.start(LUCKY, service, operation, parameters)
@@ -251,3 +254,20 @@ def test_what_is_not_done_leaves_not_a_byte(turn: list[tuple[str, str, Any]]) ->
         assert virtual.dump() == before
     finally:
         virtual.close()
+
+
+def test_a_broker_that_stops_waits_for_no_latency() -> None:
+    virtual = Virtual()
+    url = virtual.ask("sqs", "CreateQueue", QueueName="a")["QueueUrl"]
+    virtual.broker.faults.load({"seed": 1, "rule": [{"fault": "latency", "delay": "1h", "client": "*unlucky"}]})
+    answers: list[Answer] = []
+    body = json.dumps({"QueueUrl": url, "MessageBody": "never"}).encode()
+    virtual.application(Request("POST", b"/", virtual.headers(UNLUCKY, "sqs", "SendMessage"), body), answers.append)
+    virtual.clock.settle()
+    assert answers == []
+    virtual.broker.end_waiting()
+    assert [type(answer) for answer in answers] == [NoResponse]
+    virtual.clock.advance(7_200_000)
+    assert len(answers) == 1
+    assert "Messages" not in virtual.ask("sqs", "ReceiveMessage", QueueUrl=url)
+    virtual.close()

@@ -808,7 +808,7 @@ def test_the_quota_of_a_fifo_queue(
     given = {"QueueUrl": url, **MINIMAL[operation]}
     # 300 a second: of 601 in less than two seconds, one at least is too many.
     answers = list(pipelined(sidebus_aws, [json_request(sidebus_aws, account, operation, given)] * 601))
-    throttled = (400, b'{"__type":"com.amazonaws.sqs#RequestThrottled","message":"Rate exceeded"}')
+    throttled = (400, b'{"__type":"com.amazonaws.sqs#RequestThrottled","message":"Request is throttled."}')
     assert throttled in answers
     assert throttled not in answers[:300]
 
