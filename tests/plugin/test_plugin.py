@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 import protocols.testing.in_process
@@ -23,6 +24,7 @@ QUIET = ["-p", "no:cacheprovider", "-p", "no:randomly"]
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs a file of tests in this process and returns the result."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.DEFAULT_SESSION)  # what a test puts there goes with it
     for name in os.environ:
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)

@@ -13,11 +13,10 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Connect, Sidebus, StartSidebus
 from test_delivery_events import FUNCTION, MACHINE, Trade, trading
 from virtual_faults import Chaos
 
@@ -25,6 +24,9 @@ from broker.delivery import HTTP, Attempt, Outcome
 from broker.delivery_policy import HttpPolicy
 from protocols.delivery.client import Client
 from protocols.delivery.driver import Delivering, under_way
+
+if TYPE_CHECKING:
+    from conftest import Connect, Sidebus, StartSidebus
 
 WAIT_S = 10
 

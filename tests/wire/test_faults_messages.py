@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import Connect, Sidebus, StartSidebus
 from virtual_faults import Chaos
+
+if TYPE_CHECKING:
+    from conftest import Connect, Sidebus, StartSidebus
 
 
 @pytest.fixture(scope="module")

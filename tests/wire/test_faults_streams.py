@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import EventStreamError
-from conftest import Connect, Sidebus, StartSidebus
 from virtual_faults import Chaos
+
+if TYPE_CHECKING:
+    from conftest import Connect, Sidebus, StartSidebus
 
 REGION = "us-east-1"
 SHARD = "shardId-000000000000"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from conftest import Sidebus
+if TYPE_CHECKING:
+    from conftest import Sidebus
 
 
 class Chaos:
