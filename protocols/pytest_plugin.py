@@ -102,9 +102,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if sidebus is not None and report.failed:
         with _starting():
             from protocols.testing.report import account_of_failure
-        again = f"--sidebus-seed={item.config.stash[_run_seed]}"
-        report.sections.append(("sidebus", account_of_failure(sidebus, f"pytest {again} '{item.nodeid}'")))
+        again = f"pytest --sidebus-seed={item.config.stash[_run_seed]} '{_from_here(item)}'"
+        report.sections.append(("sidebus", account_of_failure(sidebus, again)))
     return report
+
+
+def _from_here(item: pytest.Item) -> str:
+    """The test's name for a run from where this one was started, within quotation marks of a shell."""
+    here, rest = item.config.invocation_params.dir, item.nodeid.partition("::")[2]
+    path = item.path.relative_to(here) if item.path.is_relative_to(here) else item.path
+    return f"{path.as_posix()}::{rest}".replace("'", "'\"'\"'")
 
 
 # fixtures -----------------------------------------------------------------------------------------

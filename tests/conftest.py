@@ -25,6 +25,14 @@ from botocore.config import Config
 
 REGION = "us-east-1"
 collect_ignore = ["sample_project"]  # a project of its own: tests/plugin runs it
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for a process to start, or for a kill."""
+    return (os.cpu_count() or 1) + 1
+
+
 START_S = STOP_S = 20
 
 

@@ -361,8 +361,9 @@ class Ledger:
 
     # what consumers tell
 
-    def effect(self, message_id: str, resource: str = "", key: str = "") -> str:
-        """A consumer has done the work of a message. Returns the resource it is noted for, "" where none is known.
+    def effect(self, message_id: str, resource: str = "", key: str = "") -> tuple[str, bool]:
+        """A consumer has done the work of a message. Returns the resource it is noted for, "" where none is known, and
+        whether the message is known there.
 
         `key` tells one effect from another where a message has several, or several messages have one.
         """
@@ -371,8 +372,9 @@ class Ledger:
             for entry in self.store.of_message(message_id, -1):
                 if entry.event in (events.DELIVERED, events.SENT):
                     resource = self._by_no[entry.resource_no]
-        self._add(events.EFFECT, resource, message_id, self._key(resource, message_id), origin=key)
-        return resource
+        message_key = self._key(resource, message_id)
+        self._add(events.EFFECT, resource, message_id, message_key, origin=key)
+        return resource, message_key > 0 or (resource != "" and ":sqs:" not in resource)
 
     # once a group
 
@@ -429,6 +431,11 @@ class Ledger:
         if beginning is not None:
             found += [no for name, no in self._names.items() if name.startswith(beginning)]
         return found
+
+    def numbers_in(self, account: str | None, region: str | None) -> list[int]:
+        """The numbers of all resources of an account in a region; None means any."""
+        arns = ((no, parse_arn(name)) for name, no in self._names.items())
+        return [no for no, arn in arns if arn and account in (None, arn.account) and region in (None, arn.region)]
 
     def look(self) -> int:
         """Before reading: writes what was noted, and tells the last entry's id."""

@@ -36,7 +36,8 @@ EXPLANATIONS = {
     "processed-more-than-once": "The message was deleted by the handles of several receives: it was processed more "
     "than once, unless the consumer knew it again (report effects to be sure).",
     "processed-out-of-order": "The message was processed after one that was sent later in the same group.",
-    "never-acknowledged": "The message was received and its visibility timeout ended, but nobody has deleted it.",
+    "never-acknowledged": "The message was received and nobody has deleted it: its visibility timeout ended, or was "
+    "set to 0 to give it back.",
     "expired": "The message was still there when its retention period ended.",
     "batch-failures-ignored": "An entry of a batch failed and was never tried again: the failed part of the answer was "
     "not looked at.",
@@ -219,6 +220,7 @@ class Judge:
             "stale_deletes": counts["stale"],
             "effects": counts["effects"],
             "unknown_effects": counts["unknown_effects"],
+            "not_judged": counts["unknown"],
         }
         return Verdict(
             self._arn,
@@ -287,6 +289,7 @@ def _lines(counts: dict[str, int]) -> list[str]:
         "stale_deletes": "deletes that did nothing, their handles being stale",
         "effects": "effects reported",
         "unknown_effects": "effects reported of messages that nobody knows",
+        "not_judged": "not judged: their sending is not in the ledger",
     }
     always = ("sent", "processed_once", "processed_more_than_once", "never_acknowledged")
     return [f"{counts[name]:>9,}  {text}" for name, text in texts.items() if counts[name] or name in always]

@@ -14,7 +14,7 @@ import orjson
 
 from broker.ledger import events
 from broker.ledger.ledger import Ledger
-from broker.ledger.verdict import EFFECTS, MAX_IDS, READS, Check, Verdict
+from broker.ledger.verdict import EFFECTS, READS, Check, Verdict, short
 from broker.store.port import LedgerEntry
 
 PAGE_ENTRIES = 2_000
@@ -94,10 +94,8 @@ class StreamJudge:
             if first > end + 1:
                 skipped = first - end - 1
                 reader.skipped += skipped
-                check = self._checks["records-skipped"]
-                check.count += skipped
-                if len(check.message_ids) < MAX_IDS:
-                    check.message_ids.append(f"{shard}, places {end + 1} to {first - 1}, by {name or 'nobody known'}")
+                where = f"{shard}, places {end + 1} to {first - 1}, by {short(name) or 'nobody known'}"
+                self._checks["records-skipped"].found(where, skipped)
         self._ends[name, shard] = max(last, end or 0)
         covered = self._covered.setdefault(shard, [])
         if covered and covered[-1][0] <= first <= covered[-1][1] + 1:
@@ -144,8 +142,8 @@ class StreamJudge:
                 f"{counts['processed_more_than_once']:>9,}  processed more than once",
             ]
         lines += [
-            f"{row['read']:>9,}  read by {row['reader'] or 'nobody known'}: {row['read_again']:,} of them again, "
-            f"{row['skipped']:,} skipped, {row['behind']:,} behind"
+            f"{row['read']:>9,}  read by {short(str(row['reader'])) or 'nobody known'}: "
+            f"{row['read_again']:,} of them again, {row['skipped']:,} skipped, {row['behind']:,} behind"
             for row in readers
         ]
         return Verdict(

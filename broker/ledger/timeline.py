@@ -16,6 +16,7 @@ import orjson
 from broker.clock import iso_8601_ms
 from broker.ledger import events
 from broker.ledger.ledger import Ledger
+from broker.ledger.verdict import short
 from broker.names import parse_arn
 from broker.store.port import LedgerEntry
 
@@ -99,7 +100,7 @@ def show(ledger: Ledger, message_id: str, places: Iterable[Place] = ()) -> TimeL
     """None where nothing was noted of it. `places` are those that a sequence number may mean."""
     ledger.look()
     store = ledger.store
-    entries = store.of_message(message_id, MAX_MOMENTS + 1)
+    entries = store.of_message(message_id, MAX_MOMENTS + 1, anyhow=True)
     for place in places:
         entries += _of_record(ledger, place)
     resource_nos = {entry.resource_no for entry in entries}
@@ -135,6 +136,7 @@ def _of_record(ledger: Ledger, place: Place) -> list[LedgerEntry]:
 
 def _moments(ledger: Ledger, entries: Sequence[LedgerEntry]) -> Iterable[Moment]:
     hidden: dict[int, tuple[int, int]] = {}  # by resource: until when, and by which receive
+    given_back: set[int] = set()  # resources whose message was made visible at once
     here: set[int] = set()  # resources that it is in
 
     def returned(until_ms: int) -> Iterable[Moment]:
@@ -142,7 +144,11 @@ def _moments(ledger: Ledger, entries: Sequence[LedgerEntry]) -> Iterable[Moment]
         for ends_ms, no, number in due:
             del hidden[no]
             detail = {"receive": number}
-            text = f"returned: nobody deleted it while receive {number} had it"
+            text = (
+                f"returned: receive {number} gave it back"
+                if no in given_back
+                else f"returned: nobody deleted it while receive {number} had it"
+            )
             yield Moment(ends_ms, events.RETURNED, ledger.name(no), "", text, detail)
 
     for entry in entries:
@@ -153,6 +159,10 @@ def _moments(ledger: Ledger, entries: Sequence[LedgerEntry]) -> Iterable[Moment]
         if event in (events.DELIVERED, events.CHANGED):
             hidden[no] = (entry.until_ms, entry.number)
             here.add(no)
+            if event == events.CHANGED and entry.until_ms <= entry.at_ms:
+                given_back.add(no)
+            else:
+                given_back.discard(no)
         elif event == events.SENT:
             here.add(no)
         elif event == events.FAULT and no in hidden and entry.until_ms:
@@ -193,7 +203,7 @@ def _numbers(entry: LedgerEntry) -> dict[str, Any]:
 
 def _text(entry: LedgerEntry, by: str, detail: dict[str, Any]) -> str:
     event, number = entry.event, entry.number
-    who = f" by {_short(by)}" if by else ""
+    who = f" by {short(by)}" if by else ""
     until = iso_8601_ms(entry.until_ms) if entry.until_ms else ""
     if event == events.SENT:
         return _sent(entry, who, detail, until)
@@ -202,11 +212,13 @@ def _text(entry: LedgerEntry, by: str, detail: dict[str, Any]) -> str:
     if event == events.DEDUPLICATED:
         return f"sent again{who}, and known again: no second message"
     if event == events.DELIVERED:
-        whom = f" to {_short(by)}" if by else ""
+        whom = f" to {short(by)}" if by else ""
         again = ", the answer to the same attempt once more" if detail.get("again") else ""
         return f"delivered{whom} (receive {number}), hidden until {until}{again}"
     if event == events.CHANGED:
-        return f"visibility changed{who}: hidden until {until}"
+        return f"visibility changed{who}: " + (
+            f"hidden until {until}" if entry.until_ms > entry.at_ms else "visible now"
+        )
     if event == events.ACKNOWLEDGED:
         return f"deleted{who}, by the handle of receive {number}"
     if event == events.STALE:
@@ -218,7 +230,7 @@ def _text(entry: LedgerEntry, by: str, detail: dict[str, Any]) -> str:
     if event == events.EXPIRED:
         return "expired: its retention period ended"
     if event == events.PURGED:
-        return f"purged, or gone with the queue{who}"
+        return f"purged, or gone with its queue,{who}" if who else "purged, or gone with its queue"
     if event == events.FAULT:
         operation = f" of {detail['operation']}" if "operation" in detail else ""
         then = f", to be had at {until}" if until else ""
@@ -253,12 +265,6 @@ def _sent(entry: LedgerEntry, who: str, detail: dict[str, Any], until: str) -> s
     return text + (f", hidden until {until}" if until else "")
 
 
-def _short(by: str) -> str:
-    """The access key, and the product of the User-Agent: the whole is in the document."""
-    key, _, agent = by.partition(" ")
-    return f"{key} ({agent.split(' ')[0]})" if agent else key
-
-
 def _place(arn: str) -> str:
     """A resource as people call it."""
     parsed = parse_arn(arn)
@@ -267,6 +273,9 @@ def _place(arn: str) -> str:
     kinds = {"sqs": "queue", "sns": "topic", "kinesis": "stream", "events": "bus"}
     kind = kinds.get(parsed.service, parsed.service)
     name = parsed.resource
+    if parsed.service == "sns" and ":" in name:
+        topic, _, name = name.partition(":")
+        kind, name = "subscription", f"{name} of topic {topic}"
     for prefix in ("stream/", "event-bus/", "rule/"):
         if name.startswith(prefix):
             name = name.removeprefix(prefix)

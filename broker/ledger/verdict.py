@@ -41,11 +41,13 @@ class Check:
     explanation: str
     count: int = 0
     message_ids: list[str] = field(default_factory=list)  # some of them
+    named: int = 0  # so many these are
 
-    def found(self, message_id: str) -> None:
-        self.count += 1
+    def found(self, message_id: str, times: int = 1) -> None:
+        self.count += times
         if len(self.message_ids) < MAX_IDS:
             self.message_ids.append(message_id)
+            self.named += times
 
     def document(self) -> dict[str, Any]:
         return {
@@ -200,9 +202,15 @@ def _told(check: Check) -> list[str]:
         return [f"passed  {check.name}"]
     lines = [f"FAILED  {check.name}, {check.count:,} of them", f"        {check.explanation}"]
     lines += [f"        {id}" for id in check.message_ids]
-    if check.count > len(check.message_ids):
-        lines.append(f"        and {check.count - len(check.message_ids):,} more")
+    if check.count > check.named:
+        lines.append(f"        and {check.count - check.named:,} more")
     return lines
+
+
+def short(by: str) -> str:
+    """Of who asked, the access key and the product of the User-Agent: the whole is in the document."""
+    key, _, agent = by.partition(" ")
+    return f"{key} ({agent.split(' ')[0]})" if agent else key
 
 
 def _seconds(ms: int) -> str:

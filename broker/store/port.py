@@ -808,8 +808,10 @@ class LedgerStore(Protocol):
         """Entries and names."""
         ...
 
-    def of_message(self, message_id: str, limit: int, event: str | None = None) -> list[LedgerEntry]:
-        """By id. So with the next three."""
+    def of_message(
+        self, message_id: str, limit: int, event: str | None = None, *, anyhow: bool = False
+    ) -> list[LedgerEntry]:
+        """By id. So with the next three. `anyhow`: also one whose first entry is gone, by looking at all there are."""
         ...
 
     def of_origin(self, origin: str, limit: int) -> list[LedgerEntry]: ...

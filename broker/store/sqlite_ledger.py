@@ -65,15 +65,23 @@ class SqliteLedgerStore:
 
     # reading
 
-    def of_message(self, message_id: str, limit: int, event: str | None = None) -> list[LedgerEntry]:
+    def of_message(
+        self, message_id: str, limit: int, event: str | None = None, *, anyhow: bool = False
+    ) -> list[LedgerEntry]:
+        wanted = (event,) if event else ()
+        of_event = _among("event", wanted or None)
         rows = self._execute(
             f"WITH named AS MATERIALIZED (SELECT {_COLUMNS} FROM ledger_entry INDEXED BY ledger_message "
-            f"WHERE message_id = ?1 AND {_NAMED}) "
-            "SELECT * FROM named WHERE ?2 IS NULL OR event = ?2 UNION "
+            f"WHERE message_id = ? AND {_NAMED}) "
+            f"SELECT * FROM named WHERE {of_event} UNION "
             f"SELECT {_COLUMNS} FROM ledger_entry INDEXED BY ledger_key WHERE message_key <> 0 "
-            "AND message_key IN (SELECT message_key FROM named) AND (?2 IS NULL OR event = ?2) ORDER BY id LIMIT ?3",
-            (message_id, event, limit),
+            f"AND message_key IN (SELECT message_key FROM named) AND {of_event} ORDER BY id LIMIT ?",
+            (message_id, *wanted, *wanted, limit),
         ).fetchall()
+        if anyhow and message_id and not rows:
+            return self._read(
+                f"ledger_entry WHERE message_id = ? AND {of_event} ORDER BY id", (message_id, *wanted), limit
+            )
         return list(map(LedgerEntry._make, rows))
 
     def key_of(self, message_id: str, resource_no: int) -> int:
@@ -91,7 +99,7 @@ class SqliteLedgerStore:
 
     def of_range(self, resource_nos: Sequence[int], shard_id: str, place: int, limit: int) -> list[LedgerEntry]:
         return self._read(
-            "ledger_entry INDEXED BY ledger_message WHERE message_id = ?1 AND number <= ?2 AND until_ms >= ?2 "
+            "ledger_entry INDEXED BY ledger_message WHERE message_id = ? AND ? BETWEEN number AND until_ms "
             f"AND {_NAMED} AND {_among('resource_no', resource_nos)} ORDER BY id",
             (shard_id, place, *resource_nos),
             limit,
@@ -108,9 +116,10 @@ class SqliteLedgerStore:
         keyless: bool = False,
     ) -> list[LedgerEntry]:
         return self._read(
-            f"ledger_entry WHERE id > ?1 AND (?2 IS NULL OR id <= ?2) AND {_among('resource_no', resource_nos)} "
-            f"AND {_among('event', events)} {'AND message_key = 0' if keyless else ''} ORDER BY id",
-            (id, through, *(resource_nos or ()), *(events or ())),
+            f"ledger_entry WHERE id > ? AND {'TRUE' if through is None else 'id <= ?'} "
+            f"AND {_among('resource_no', resource_nos)} AND {_among('event', events)} "
+            f"{'AND message_key = 0' if keyless else ''} ORDER BY id",
+            (id, *(() if through is None else (through,)), *(resource_nos or ()), *(events or ())),
             limit,
         )
 

@@ -3,7 +3,7 @@
     GET                                     {"enabled", "entries", "capacity", "dropped"}
     POST     {"enabled": true, "capacity": 1000000}                          one of the two or both; answers the same
     DELETE   ?account=                      forgets what was noted; so does `/_sidebus/reset`
-    GET      /entries     ?queue=|stream=|topic=|resource=ARN & message= & event= & after=0 & limit=100
+    GET      /entries     ?queue=|stream=|topic=|resource=ARN & account= & region= & message= & event= & after= & limit=
     GET      /messages/ID ?format=json|text                                  a message's life; also a record's sequence
                                                                              number, an SNS message's id, an event's id
     GET      /verdict     ?queue=|stream=|topic=|resource=ARN & account= & region= & format=json|text|junit
@@ -126,12 +126,17 @@ class LedgerPage:
         ledger, store = self._ledger, self._ledger.store
         through = ledger.look()
         arn = self._arn(given)
-        resource_nos = None if arn is None else ledger.numbers_of(arn)
+        account, region = given.get("account"), given.get("region")
+        resource_nos = None
+        if arn is not None:
+            resource_nos = ledger.numbers_of(arn)
+        elif account is not None or region is not None:
+            resource_nos = ledger.numbers_in(account, region)
         message_id = given.get("message")
         if message_id is not None:
             of_it = [
                 entry
-                for entry in store.of_message(message_id, -1, event)
+                for entry in store.of_message(message_id, -1, event, anyhow=True)
                 if entry.id > after and (resource_nos is None or entry.resource_no in resource_nos)
             ][:limit]
         else:
@@ -175,7 +180,7 @@ class LedgerPage:
         self._ledger.look()
         judge = self._judge(arn)
         if not self._ledger.numbers_of(arn):
-            raise _Wrong(f"The ledger has nothing of {arn}{self._why_nothing()}", 404)
+            raise _Wrong(f"The ledger has nothing of {arn}{self._why_nothing(arn)}", 404)
         return partial(self._in_steps, judge, form)
 
     def _in_steps(self, judge: _Judge, form: str, finish: Callable[[Answer], None]) -> None:
@@ -204,14 +209,30 @@ class LedgerPage:
             from broker.ledger.stream_verdict import StreamJudge
 
             return StreamJudge(self._ledger, arn, _locate)
+        if parsed is None or parsed.service not in _KINDS.values():
+            raise _Wrong(f"Verdicts are of queues, streams and topics, and {arn} is none of them.")
         from broker.ledger.queue_verdict import Judge
 
         return Judge(self._ledger, arn)
 
-    def _why_nothing(self) -> str:
+    def _why_nothing(self, arn: str = "") -> str:
         if not self._ledger.is_on:
-            return ': it is off. Switch it on with POST /_sidebus/ledger {"enabled": true} or `sidebus serve --ledger`.'
+            return (
+                ': it is off. Switch it on with `sidebus ledger on`, POST /_sidebus/ledger {"enabled": true} or '
+                "`sidebus serve --ledger`."
+            )
+        if arn and self._exists(arn):
+            return ": nothing has happened there since it was switched on."
         return ". Is it of another account or region, or from before the ledger was switched on?"
+
+    def _exists(self, arn: str) -> bool:
+        streams = self._broker.streams
+        return (
+            self._broker.queues.find_arn(arn) is not None
+            or self._broker.notifications.topics.get(arn) is not None
+            or arn in streams.registry.by_arn
+            or arn in streams.queues.by_arn
+        )
 
     def _places(self, number: str) -> list[Place]:
         """The records that a sequence number names: one, as a rule."""
@@ -247,8 +268,8 @@ class LedgerPage:
         arn = self._arn(effect)
         if arn is None:
             arn = next((place.stream_arn for place in self._places(message_id)), "")
-        resource = self._ledger.effect(message_id, arn, effect.get("key", ""))
-        return {"message_id": message_id, "resource": resource or None, "known": bool(resource)}
+        resource, known = self._ledger.effect(message_id, arn, effect.get("key", ""))
+        return {"message_id": message_id, "resource": resource or None, "known": known}
 
     def _arn(self, given: Mapping[str, str]) -> str | None:
         named = [name for name in (*_KINDS, "resource") if name in given]
@@ -261,10 +282,12 @@ class LedgerPage:
             return name
         if named[0] == "resource":
             raise _Wrong(f"{name} is not an ARN.")
-        account, region = given.get("account", self._default.account), given.get("region", self._default.region)
+        of_url, _, last = name.rpartition("/")
+        account = of_url.rpartition("/")[2] if "://" in name else self._default.account
+        account, region = given.get("account", account), given.get("region", self._default.region)
         if not is_account(account):
             raise _Wrong(f"{account} is not an account: give twelve digits.")
-        resource = f"stream/{name}" if named[0] == "stream" else name.rpartition("/")[2]  # of a queue's URL
+        resource = f"stream/{name}" if named[0] == "stream" else last
         return f"arn:{partition_of(region)}:{_KINDS[named[0]]}:{region}:{account}:{resource}"
 
 

@@ -131,7 +131,7 @@ class InProcess:
                     piece, sink.gathered = sink.gathered, b""
                 if piece:
                     yield piece
-                elif sink.broken or sink.taken < (answer.length or 0):
+                elif sink.broken and answer.length is None:  # else botocore takes what there is for all of it
                     raise ConnectionResetError("the answer breaks off")
                 else:
                     return
@@ -211,12 +211,10 @@ class _Sink:
 
     def __init__(self) -> None:
         self.gathered = b""
-        self.taken = 0
         self.ended = self.broken = False
 
     def write(self, data: bytes) -> bool:
         self.gathered += data
-        self.taken += len(data)
         return True
 
     def on_ready(self, ready: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from protocols.testing.control import Verdict
     from protocols.testing.sidebus import Sidebus
 
 MAX_QUEUES = 5  # whose verdicts are shown
@@ -31,9 +32,15 @@ def _account(sidebus: Sidebus) -> list[str]:
     ledger = sidebus.ledger.state()
     if ledger["enabled"]:
         queues = _queues(sidebus)
-        lines += [str(sidebus.ledger.verdict(queue=name)) for name in queues[:MAX_QUEUES]]
+        lines += [_told(sidebus.ledger.verdict(queue=name)) for name in queues[:MAX_QUEUES]]
         lines += [f"queue {name}: see the ledger" for name in queues[MAX_QUEUES:]]
     return lines
+
+
+def _told(verdict: Verdict) -> str:
+    """All of it where there is a defect, else the counts and what was struck."""
+    text = str(verdict)
+    return text.partition("\nJudged by ")[0] if verdict.passed else text
 
 
 def _queues(sidebus: Sidebus) -> list[str]:

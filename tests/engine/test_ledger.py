@@ -85,6 +85,18 @@ def test_a_return_is_where_it_belongs_in_time(on: Engine) -> None:
     assert [moment.at_ms - line.moments[0].at_ms for moment in line.moments] == [0, 0, 4000, 7000, 12000, 12000, 12000]
 
 
+def test_what_is_given_back_is_told_from_what_is_forgotten(on: Engine) -> None:
+    queue = on.create("orders")
+    sent = on.send(queue)
+    for message in on.receive(queue):
+        on.change_visibility(queue, message, 0)
+    on.receive(queue, visibility_timeout_s=5)
+    on.advance(5)
+    texts = [moment.text for moment in life(on, sent.message_id).moments]
+    assert texts[2:4] == ["visibility changed: visible now", "returned: receive 1 gave it back"]
+    assert texts[5:] == ["returned: nobody deleted it while receive 2 had it"]
+
+
 def test_a_stale_delete_of_a_message_that_is_gone(on: Engine) -> None:
     queue = on.create("orders")
     sent = on.send(queue)
@@ -256,8 +268,12 @@ def test_half_a_life_is_not_judged(on: Engine) -> None:
     ledger.enable(capacity=3)
     on.settle()
     on.delete(queue, *messages)
-    assert verdict(on, queue).counts["sent"] == 0
-    assert verdict(on, queue).passed
+    found = verdict(on, queue)
+    assert (found.counts["sent"], found.counts["not_judged"]) == (0, 2)
+    assert "2  not judged: their sending is not in the ledger" in str(found)
+    assert found.passed
+    for message in messages:
+        assert events_of(on, message.message_id)[-1] == "acknowledged"
 
 
 def test_clear_and_reset(on: Engine) -> None:
@@ -330,7 +346,7 @@ def test_by_what_consumers_report(on: Engine) -> None:
     on.send_all(queue, "good twice before never")
     good, twice, before, never = on.receive(queue)
     for message in (good, twice, twice):
-        assert ledger.effect(message.message_id) == queue.arn
+        assert ledger.effect(message.message_id) == (queue.arn, True)
     on.delete(queue, good, twice, before, never)
     ledger.effect(before.message_id, queue.arn)
     found = verdict(on, queue)
@@ -484,7 +500,8 @@ def test_the_text_and_the_test_report(on: Engine) -> None:
         "(POST /_sidebus/ledger/effects).\n\n"
         "passed  processed-more-than-once\n"
         "FAILED  never-acknowledged, 1 of them\n"
-        "        The message was received and its visibility timeout ended, but nobody has deleted it.\n"
+        "        The message was received and nobody has deleted it: its visibility timeout ended, or was set to 0 to "
+        "give it back.\n"
         f"        {second.message_id}\n"
         "passed  expired\n"
         "passed  batch-failures-ignored\n"

@@ -247,7 +247,7 @@ def test_from_a_consumer_through_quarantine_and_back(sqs: Any) -> None:
 
         async def consume(until: Callable[[], bool]) -> None:
             consumer = BatchConsumer(
-                Boto3Sqs(sqs, live), handle, ConsumerPolicy(wait_s=1), quarantine=Quarantine(client, dead)
+                Boto3Sqs(sqs, live), handle, ConsumerPolicy(wait_s=0), quarantine=Quarantine(client, dead)
             )
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(consumer.run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -301,6 +302,43 @@ def test_passes(sidebus):
         ]
     )
     assert result.stdout.str().count("the same again") == 1
+
+
+def test_the_command_that_runs_it_again_is_one_for_the_shell_in_the_same_directory(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeini(f"[pytest]\n{ASYNCIO}")
+    test = pytester.mkdir("it's") / "test_it.py"
+    test.write_text("""
+import pytest
+@pytest.mark.parametrize("name", ["ann's", "$HOME"])
+def test_fails(sidebus, name): raise AssertionError(f"seed {sidebus.seed}")
+""")
+    for here in (pytester.path, test.parent):
+        monkeypatch.chdir(here)
+        first = pytester.runpytest(*QUIET).stdout.str()
+        commands = re.findall("^the same again: (.*)", first, re.MULTILINE)
+        assert len(commands) == 2
+        for command in commands:
+            again = pytester.runpytest(*QUIET, *shlex.split(command)[1:]).stdout.str()
+            assert " 1 failed in " in again
+            assert set(re.findall("^E .*seed .*", again, re.MULTILINE)) <= set(
+                re.findall("^E .*seed .*", first, re.MULTILINE)
+            )
+
+
+def test_of_queues_without_a_defect_a_failure_has_the_counts_only(run: Any) -> None:
+    result = run("""
+def test_fails(sidebus):
+    sqs = sidebus.client("sqs")
+    for name in ("good", "bad"):
+        url = sqs.create_queue(QueueName=name)["QueueUrl"]
+        sqs.send_message(QueueUrl=url, MessageBody="m")
+    sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
+    raise AssertionError
+""")
+    result.stdout.fnmatch_lines(["Queue good: passes.", "*1  sent", "Queue bad: 1 defect.", "FAILED  never-*"])
+    assert result.stdout.str().count("passed  expired") == 1
 
 
 # other plugins, other loops -----------------------------------------------------------------------

@@ -26,7 +26,7 @@ ARCHIVES = ["orders", "mirror"]
 ENTRIES = 10
 
 quick_and_slow = pytest.mark.parametrize(
-    "kills", [pytest.param(4, id="quick"), pytest.param(100, id="slow", marks=pytest.mark.slow)]
+    "kills", [pytest.param(2, id="quick"), pytest.param(100, id="slow", marks=pytest.mark.slow)]
 )
 
 

@@ -445,7 +445,7 @@ class Run:
 @pytest.mark.parametrize(
     ("sync", "kills"),
     [
-        ("full", 5),
+        ("full", 3),
         pytest.param("full", 100, marks=pytest.mark.slow),
         pytest.param("normal", 40, marks=pytest.mark.slow),
     ],

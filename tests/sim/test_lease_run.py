@@ -35,7 +35,6 @@ from patterns.lease_stores import DynamoDbLeases
 from patterns.threads import InThreads
 
 STREAM, TABLE, CONSUMER = "s", "leases", "fan"
-WORKERS = 10
 SHARDS = [4, 3, 6, 3, 5]  # from 2, one after the other
 READINGS = ["polled", "polled per key", "pushed", "pushed per key"]
 POLICY = LeasePolicy(lease_s=1.5, handover_s=1.0, sync_s=5.0)
@@ -174,9 +173,11 @@ def put(kinesis: Any, number: int, keys: Sequence[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "rounds", "pause_s"), [(30, 8, 0.05), pytest.param(300, 60, 0.2, marks=pytest.mark.slow)]
+    ("workers", "keys", "rounds", "pause_s"),
+    [(4, 30, 6, 0.05), pytest.param(10, 300, 60, 0.2, marks=pytest.mark.slow)],
 )
 def test_each_record_is_handled_and_in_order_whoever_comes_and_goes(
+    workers: int,
     keys: int,
     rounds: int,
     pause_s: float,
@@ -197,7 +198,7 @@ def test_each_record_is_handled_and_in_order_whoever_comes_and_goes(
     fleet = Fleet(server.url, account, logs, chance)
     number = 0
     try:
-        for _ in range(WORKERS):
+        for _ in range(workers):
             fleet.start()
         fleet.wait()
         for shards in SHARDS:

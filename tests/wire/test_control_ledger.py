@@ -146,6 +146,8 @@ def test_entries(world: World) -> None:
     of_one = world.page("GET", f"/entries?message={ids[2]}&event=acknowledged")["entries"]
     assert [entry["id"] for entry in of_one] == [9]
     assert world.page("GET", "/entries?resource=arn:aws:sqs:us-east-1:111111111111:none")["entries"] == []
+    for whose, many in ((f"account={ACCOUNT}", 9), (f"region={REGION}", 9), ("account=222222222222", 0)):
+        assert len(world.page("GET", f"/entries?{whose}")["entries"]) == many
     assert "no event" in world.page("GET", "/entries?event=eaten", status=400)["error"]
     assert world.page("GET", "/entries?limit=0", status=400)["error"]
     assert world.page("GET", "/entries?queue=a&topic=b", status=400)["error"]
@@ -171,8 +173,15 @@ def test_a_verdict_in_each_form(world: World) -> None:
     suites = ElementTree.fromstring(world.page("GET", f"/verdict?{asked}&format=junit"))
     assert suites.get("failures") == "0"
     assert world.page("GET", f"/verdict?resource={world.arn('orders')}")["passed"]
+    assert world.page("GET", f"/verdict?queue={quote(url)}")["passed"], "a queue's URL says whose it is"
     assert "nothing of arn:aws:sqs" in world.page("GET", "/verdict?queue=orders", status=404)["error"]
-    for wrong in ("", "queue=orders&format=pdf", "resource=orders", "queue=orders&account=12"):
+    world.queue("silent")
+    silent = world.page("GET", f"/verdict?queue=silent&account={ACCOUNT}", status=404)["error"]
+    assert silent.endswith(":silent: nothing has happened there since it was switched on.")
+    for wrong in (
+        *("", "queue=orders&format=pdf", "resource=orders", "queue=orders&account=12"),
+        "resource=arn:aws:events:us-east-1:111111111111:event-bus/default",
+    ):
         assert world.page("GET", f"/verdict?{wrong}", status=400)["error"]
 
 
@@ -187,6 +196,7 @@ def test_effects(world: World) -> None:
     told = [{"message_id": id, "queue": "orders", "account": ACCOUNT, "key": "a"}, {"message_id": "nobody's"}]
     noted = world.page("POST", "/effects", told)["effects"]
     assert [effect["known"] for effect in noted] == [True, False]
+    assert world.page("POST", "/effects", {"message_id": id, "queue": "other"})["known"] is False
     assert world.page("GET", f"/verdict?queue=orders&account={ACCOUNT}")["judged_by"] == "effects"
     for wrong in (None, {}, {"message_id": 1}, {"message_id": "x", "other": "y"}, "x"):
         assert world.page("POST", "/effects", wrong, status=400)["error"]
@@ -212,6 +222,7 @@ def test_a_message_of_a_topic(world: World) -> None:
     of_copy = world.page("GET", f"/messages/{copy['message_id']}")
     assert of_copy["origins"] == [id]
     assert of_copy["timeline"][0]["via"] == subscription
+    assert f"came by subscription {(subscription or '').rpartition(':')[2]} of topic news (" in of_copy["text"]
     verdict = world.page("GET", f"/verdict?topic=news&account={ACCOUNT}")
     assert verdict["passed"]
     assert (verdict["counts"]["published"], verdict["counts"]["copies_in_queues"]) == (1, 1)
@@ -307,11 +318,14 @@ def test_records_that_were_skipped_and_effects_of_records(world: World) -> None:
     read(world, iterator=iterator)
     verdict = world.page("GET", f"/verdict?stream=s&account={ACCOUNT}")
     assert {defect["name"]: defect["count"] for defect in verdict["defects"]} == {"records-skipped": 2}
+    assert f"3  read by {ACCOUNT} (worker/1.0): 0 of them again, 2 skipped" in verdict["text"]
+    assert f"{SHARD}, places 3 to 4, by {ACCOUNT} (worker/1.0)\n" in verdict["text"]
+    assert " more\n" not in verdict["text"]
     for number in (numbers[1], numbers[0], numbers[0]):
         assert world.page("POST", "/effects", {"message_id": number})["resource"] == world.arn("stream/s", "kinesis")
     verdict = world.page("GET", f"/verdict?stream=s&account={ACCOUNT}")
     assert {defect["name"]: defect["message_ids"] for defect in verdict["defects"]} == {
-        "records-skipped": [f"{SHARD}, places 3 to 4, by {ACCOUNT} worker/1.0 more"],
+        "records-skipped": [f"{SHARD}, places 3 to 4, by {ACCOUNT} (worker/1.0)"],
         "done-more-than-once": [numbers[0]],
         "read-never-done": [f"{SHARD}, place 5"],
         "done-out-of-order": [numbers[1]],
