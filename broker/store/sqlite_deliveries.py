@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from broker.store.port import DeliveryRecord, NewDeliveryRecord, ReadableRecord
 
+_WHICH = "channel = coalesce(?, channel) AND account = coalesce(?, account) AND region = coalesce(?, region)"
+
 
 class SqliteDeliveryStore:
     """`DeliveryStore` on a connection that somebody else opens, commits and closes."""
@@ -70,7 +72,7 @@ class SqliteDeliveryStore:
         self._execute("DELETE FROM delivery WHERE owner = ?", (owner,))
 
     def clear_deliveries(self, account: str | None) -> None:
-        self._execute("DELETE FROM delivery WHERE ?1 IS NULL OR account = ?1", (account,))
+        self._execute("DELETE FROM delivery WHERE account = coalesce(?, account)", (account,))
 
     # what people read
 
@@ -84,15 +86,13 @@ class SqliteDeliveryStore:
         self, channel: str | None, account: str | None, region: str | None, after: int, limit: int
     ) -> list[ReadableRecord]:
         rows = self._execute(
-            "SELECT * FROM readable WHERE id > ?4 AND (?1 IS NULL OR channel = ?1) AND (?2 IS NULL OR account = ?2) "
-            "AND (?3 IS NULL OR region = ?3) ORDER BY id LIMIT ?5",
-            (channel, account, region, after, limit),
+            f"SELECT * FROM readable WHERE id > ? AND {_WHICH} ORDER BY id LIMIT ?",
+            (after, channel, account, region, limit),
         ).fetchall()
         return [ReadableRecord._make(row) for row in rows]
 
     def delete_readable(self, channel: str | None, account: str | None, region: str | None) -> int:
         return self._execute(
-            "DELETE FROM readable WHERE (?1 IS NULL OR channel = ?1) AND (?2 IS NULL OR account = ?2) "
-            "AND (?3 IS NULL OR region = ?3)",
+            f"DELETE FROM readable WHERE {_WHICH}",
             (channel, account, region),
         ).rowcount

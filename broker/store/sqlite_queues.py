@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from functools import cache
 from operator import itemgetter
 from typing import Any
 
@@ -26,15 +25,15 @@ _STORED = (
     "sender_id, group_id, deduplication_id, dead_letter_source, earlier_receives, first_received_ms"
 )
 _RECEIVED = (
-    "id, ?1, sent_ms, receive_count + 1, message_id, body, md5, attributes, attributes_md5, trace_header, sender_id, "
+    "id, ?, sent_ms, receive_count + 1, message_id, body, md5, attributes, attributes_md5, trace_header, sender_id, "
     "group_id, deduplication_id, dead_letter_source, earlier_receives, "
-    "CASE first_received_ms WHEN 0 THEN ?2 ELSE first_received_ms END"
+    "CASE first_received_ms WHEN 0 THEN ? ELSE first_received_ms END"
 )
-"""_STORED as it will be after a receive."""
+"""_STORED as it will be after a receive: until when it is hidden, and now."""
 
 _TAKE = (
-    f"SELECT {_RECEIVED} FROM message INDEXED BY message_ready WHERE shelf_no = ?3 AND visible_ms <= ?2 "
-    "ORDER BY visible_ms, receive_count, id LIMIT ?4"
+    f"SELECT {_RECEIVED} FROM message INDEXED BY message_ready WHERE shelf_no = ? AND visible_ms <= ? "
+    "ORDER BY visible_ms, receive_count, id LIMIT ?"
 )
 _IS_MOVED = "id & 549755813888"  # as the index message_moved has it
 _INSERT = (
@@ -51,11 +50,6 @@ _plain = itemgetter(*map(NewMessage._fields.index, _INSERT_PLAIN.partition("(")[
 
 def _marks(count: int) -> str:
     return ",".join("?" * count)
-
-
-@cache
-def _numbered(first: int, count: int) -> str:
-    return ",".join(f"?{number}" for number in range(first, first + count))
 
 
 class SqliteQueueStore:
@@ -145,12 +139,12 @@ class SqliteQueueStore:
                 self._connection.executemany(statement, rows)
 
     def take(self, shelf_no: int, now_ms: int, visible_ms: int, limit: int) -> list[StoredMessage]:
-        rows = self._execute(_TAKE, (visible_ms, now_ms, shelf_no, limit)).fetchall()
+        rows = self._execute(_TAKE, (visible_ms, now_ms, shelf_no, now_ms, limit)).fetchall()
         return self._receive(rows, now_ms, visible_ms)
 
     def take_ids(self, ids: Sequence[int], now_ms: int, visible_ms: int) -> list[StoredMessage]:
         rows = self._execute(
-            f"SELECT {_RECEIVED} FROM message WHERE id IN ({_numbered(3, len(ids))})", (visible_ms, now_ms, *ids)
+            f"SELECT {_RECEIVED} FROM message WHERE id IN ({_marks(len(ids))})", (visible_ms, now_ms, *ids)
         ).fetchall()
         return self._receive(rows, now_ms, visible_ms)
 
@@ -158,10 +152,10 @@ class SqliteQueueStore:
         # Read, then update: a fifth quicker than UPDATE … RETURNING, which keeps a copy of every row.
         if rows:
             self._execute(
-                "UPDATE message SET visible_ms = ?1, receive_count = receive_count + 1, received_ms = ?2, "
-                "first_received_ms = CASE first_received_ms WHEN 0 THEN ?2 ELSE first_received_ms END "
-                f"WHERE id IN ({_numbered(3, len(rows))})",
-                (visible_ms, now_ms, *(row[0] for row in rows)),
+                "UPDATE message SET visible_ms = ?, receive_count = receive_count + 1, received_ms = ?, "
+                "first_received_ms = CASE first_received_ms WHEN 0 THEN ? ELSE first_received_ms END "
+                f"WHERE id IN ({_marks(len(rows))})",
+                (visible_ms, now_ms, now_ms, *(row[0] for row in rows)),
             )
         return [StoredMessage._make(row) for row in rows]
 
@@ -274,8 +268,8 @@ class SqliteQueueStore:
     def oldest_sent_ms(self, shelf_no: int) -> int | None:
         row = self._execute(
             "SELECT min(sent_ms) FROM ("
-            "SELECT sent_ms FROM (SELECT sent_ms FROM message WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1) "
-            "UNION ALL SELECT sent_ms FROM (SELECT sent_ms FROM message INDEXED BY message_moved WHERE shelf_no = ?3 "
+            "SELECT sent_ms FROM (SELECT sent_ms FROM message WHERE id >= ? AND id < ? ORDER BY id LIMIT 1) "
+            "UNION ALL SELECT sent_ms FROM (SELECT sent_ms FROM message INDEXED BY message_moved WHERE shelf_no = ? "
             f"AND {_IS_MOVED} ORDER BY sent_ms LIMIT 1))",
             (*own_ids(shelf_no), shelf_no),
         ).fetchone()

@@ -66,9 +66,9 @@ class SqliteStreamQueueStore:
 
     def set_max_receives(self, queue_no: int, max_receives: int, now_ms: int) -> None:
         self._execute(
-            "UPDATE queued_record SET dead = receive_count >= ?2 WHERE queue_no = ?1 AND dead <> (receive_count >= ?2) "
-            "AND (dead = 0 OR (dead_receive_count = 0 AND visible_ms > ?3))",
-            (queue_no, max_receives, now_ms),
+            "UPDATE queued_record SET dead = receive_count >= ? WHERE queue_no = ? AND dead <> (receive_count >= ?) "
+            "AND (dead = 0 OR (dead_receive_count = 0 AND visible_ms > ?))",
+            (max_receives, queue_no, max_receives, now_ms),
         )
 
     def first_from(self, queue_no: int, shard_no: int) -> tuple[int, int] | None:
@@ -101,9 +101,9 @@ class SqliteStreamQueueStore:
         if row is None:
             return 0
         swept = self._execute(
-            "DELETE FROM queued_record WHERE queue_no = ?1 AND id IN "
-            "(SELECT id FROM queued_record WHERE queue_no = ?1 ORDER BY id LIMIT ?2)",
-            (row[0], limit),
+            "DELETE FROM queued_record WHERE queue_no = ? AND id IN "
+            "(SELECT id FROM queued_record WHERE queue_no = ? ORDER BY id LIMIT ?)",
+            (row[0], row[0], limit),
         ).rowcount
         if swept < limit:
             self._execute("DELETE FROM discarded_stream_queue WHERE queue_no = ?", row)
