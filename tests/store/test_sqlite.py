@@ -334,6 +334,6 @@ def test_reading_writes_no_log(on_disk: Engine) -> None:
 
 
 def test_no_placeholder_has_a_number() -> None:
-    """Early releases of Python 3.12 take `?1` for a name and warn: it fails the suites of those who allow no warning."""
+    """Early releases of Python 3.12 take `?1` for a name and warn, and some suites allow no warning."""
     sources = Path(sqlite.__file__).parent.glob("*.py")
     assert [path.name for path in sources if re.search(r"\?[0-9]", path.read_text())] == []
