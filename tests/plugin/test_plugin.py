@@ -344,6 +344,7 @@ def test_fails(sidebus):
 # other plugins, other loops -----------------------------------------------------------------------
 
 
+@pytest.mark.slow  # starts workers; tests/sample_project is run with some, too
 def test_under_xdist_each_worker_has_a_broker_and_all_have_one_seed(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

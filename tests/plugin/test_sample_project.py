@@ -12,7 +12,7 @@ import pytest
 PROJECT = Path(__file__).parents[1] / "sample_project"
 
 
-@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", ["2", pytest.param("0", marks=pytest.mark.slow)])
 def test_the_sample_projects_tests_pass(workers: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "AWS_"))}
     run = subprocess.run(

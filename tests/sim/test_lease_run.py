@@ -172,9 +172,10 @@ def put(kinesis: Any, number: int, keys: Sequence[str]) -> None:
         left = failed + left[500:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "keys", "rounds", "pause_s"),
-    [(4, 30, 6, 0.05), pytest.param(10, 300, 60, 0.2, marks=pytest.mark.slow)],
+    [(4, 30, 6, 0.05), (10, 300, 60, 0.2)],
 )
 def test_each_record_is_handled_and_in_order_whoever_comes_and_goes(
     workers: int,
