@@ -395,9 +395,10 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             self.check_received(model, received, limit, timeout_ms)
         if attempt is not None and received:
-            told = [model.messages[stored.trace_header or ""] for stored in received]
+            # In the order of sending: who came back from the dead letters is behind those sent meanwhile.
+            told = [model.messages[stored.trace_header or ""] for stored in sorted(received)]
             model.attempts[attempt] = Attempt(
-                self.now_ms + ATTEMPT_MS, sorted((m.serial, m.receives, m.visible_ms) for m in told)
+                self.now_ms + ATTEMPT_MS, [(m.serial, m.receives, m.visible_ms) for m in told]
             )
         self.done(flush)
 
