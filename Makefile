@@ -14,7 +14,7 @@ help: ## show this
 serve: $(STAMPS)/run ## start the sidecar on http://127.0.0.1:4566 (options: make serve ARGS="--data ./data")
 	@exec $(BIN)/sidebus serve $(ARGS)
 
-test: $(STAMPS)/test ## run the tests (under two minutes)
+test: $(STAMPS)/test ## run the tests (some two minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 test-all: $(STAMPS)/test ## run the slow tests too: other SDKs, 100 kills, 10,000 malformed requests
