@@ -87,7 +87,6 @@ class Application:
         self._plans: dict[Route, Plan] = {}
         self.on_cut: list[Callable[[int], None]] = []
         self._faults, self._ledger = broker.faults, broker.ledger
-        broker.faults.operations = lambda: {service: operations.keys() for service, operations in SERVICES.items()}
         self._gate = Gate(self)
 
     def __call__(self, request: Request, reply: Reply) -> Cancel | None:
